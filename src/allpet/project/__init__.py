@@ -1,0 +1,5 @@
+"""The projector, its adjoint and the attenuation factors."""
+
+from allpet.project.projector import Projector
+
+__all__ = ["Projector"]

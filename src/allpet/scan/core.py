@@ -1,0 +1,148 @@
+"""`Scan` (sinograms with all that is needed to use them) and `Image` (planes in mm)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from allpet.errors import AllpetError
+from allpet.geometry import Geometry, ImageGrid, ParallelBeam
+
+COUNTS = "counts"
+ACTIVITY_MM = "kBq/mL*mm"
+ACTIVITY = "kBq/mL"
+MU = "1/mm"
+
+
+def _as_planes(name: str, value: Any, shape: tuple[int, ...] | None = None) -> torch.Tensor:
+    array = torch.as_tensor(np.asarray(value) if not torch.is_tensor(value) else value)
+    array = array.to(torch.float32)
+    if array.ndim == 2:
+        array = array[None]
+    if array.ndim != 3:
+        raise AllpetError(f"{name} has shape {tuple(array.shape)}; it must be (n, view, radial)")
+    if shape is not None:
+        try:
+            array = array.expand(shape)
+        except RuntimeError:
+            raise AllpetError(f"{name} has shape {tuple(array.shape)}; it must fit the sinogram's {shape}") from None
+    if not bool(torch.isfinite(array).all()):
+        raise AllpetError(f"{name} holds NaN or infinite values; every value must be finite")
+    return array
+
+
+@dataclass
+class Scan:
+    """Planes of sinograms with geometry, unit, factors and what is known of the acquisition.
+
+    Expected data are ``normalisation * attenuation * counts_per_unit * A(activity) + background``
+    in counts; an ideal projection (unit ``kBq/mL*mm``) has none of the factors.
+
+    Parameters
+    ----------
+    sinogram : float32 ``(n, view, radial)``, in ``unit``.
+    geometry : the planes' geometry.
+    unit : ``"counts"`` or ``"kBq/mL*mm"``.
+    attenuation : factors exp(-A mu) in (0, 1], same shape, or None if unknown.
+    background : expected randoms + scatter in counts, same shape, or None if none.
+    normalisation : bin efficiencies >= 0 (0 marks missing data: a detector gap), same shape, or None for 1.
+    delayeds : measured delayed coincidences in counts, same shape, or None.
+    counts_per_unit : counts per kBq/mL*mm at efficiency 1, or None if uncalibrated.
+    plane_mm : distance between planes in mm.
+    tracer, isotope, region : prompt words where known ("FDG", "18F", "brain").
+    duration_s : frame duration in s. dose_fraction : share of the full dose these counts hold.
+    header : header keys that no field here stands for, kept for writing.
+    """
+
+    sinogram: torch.Tensor
+    geometry: Geometry
+    unit: str = COUNTS
+    attenuation: torch.Tensor | None = None
+    background: torch.Tensor | None = None
+    normalisation: torch.Tensor | None = None
+    delayeds: torch.Tensor | None = None
+    counts_per_unit: float | None = None
+    plane_mm: float = 1.0
+    tracer: str | None = None
+    isotope: str | None = None
+    region: str | None = None
+    duration_s: float | None = None
+    dose_fraction: float | None = None
+    header: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.sinogram = _as_planes("sinogram", self.sinogram)
+        shape = tuple(self.sinogram.shape)
+        if shape[1:] != self.geometry.shape:
+            raise AllpetError(f"sinogram has shape {shape}; its geometry says (n, {self.geometry.shape[0]}, {self.geometry.shape[1]})")
+        for name in ("attenuation", "background", "normalisation", "delayeds"):
+            value = getattr(self, name)
+            if value is not None:
+                setattr(self, name, _as_planes(name, value, shape))
+
+    @classmethod
+    def from_array(cls, sinogram: Any, bin_mm: float, **known: Any) -> Scan:
+        """A scan from an array ``(view, radial)`` or ``(n, view, radial)`` on a parallel-beam grid.
+
+        Raises
+        ------
+        AllpetError : wrong number of axes, NaN, or a factor that does not fit.
+        """
+        planes = _as_planes("sinogram", sinogram)
+        return cls(planes, ParallelBeam(planes.shape[1], planes.shape[2], bin_mm), **known)
+
+    def __len__(self) -> int:
+        return int(self.sinogram.shape[0])
+
+    @property
+    def efficiency(self) -> torch.Tensor:
+        """``normalisation * attenuation`` with 1 for what is unknown, float32 ``(n, view, radial)``."""
+        out = torch.ones_like(self.sinogram)
+        for factor in (self.normalisation, self.attenuation):
+            if factor is not None:
+                out = out * factor
+        return out
+
+    @property
+    def live(self) -> torch.Tensor:
+        """True where the bin was measured, bool ``(n, view, radial)``."""
+        if self.normalisation is None:
+            return torch.ones_like(self.sinogram, dtype=torch.bool)
+        return self.normalisation > 0
+
+    def planes(self, index: slice) -> Scan:
+        """The same scan restricted to some planes."""
+        cut = {
+            name: getattr(self, name)[index]
+            for name in ("sinogram", "attenuation", "background", "normalisation", "delayeds")
+            if getattr(self, name) is not None
+        }
+        return replace(self, **cut)
+
+    def with_sinogram(self, sinogram: torch.Tensor, **changes: Any) -> Scan:
+        """The same scan with other data (and other fields, if named)."""
+        return replace(self, sinogram=sinogram, **changes)
+
+
+@dataclass
+class Image:
+    """Planes of an image: float32 ``(n, row, column)`` in ``unit`` on ``grid``, ``plane_mm`` apart."""
+
+    array: torch.Tensor
+    grid: ImageGrid
+    unit: str = ACTIVITY
+    plane_mm: float = 1.0
+    header: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        array = torch.as_tensor(np.asarray(self.array) if not torch.is_tensor(self.array) else self.array)
+        array = array.to(torch.float32)
+        self.array = array[None] if array.ndim == 2 else array
+        if tuple(self.array.shape[1:]) != self.grid.shape:
+            raise AllpetError(f"image has shape {tuple(self.array.shape)}; its grid says (n, {self.grid.size}, {self.grid.size})")
+
+    def __len__(self) -> int:
+        return int(self.array.shape[0])
