@@ -32,7 +32,7 @@ def _half_view(phi: float, beam: ParallelBeam, grid: ImageGrid) -> tuple[np.ndar
     s = beam.radii[: (beam.bins + 1) // 2]
     where = (s[:, None] - across[None, :] * minor) / major
     half = 0.5 * beam.bin_mm / abs(major)  # half the strip's width along the other axis, in mm
-    taps = int(math.ceil(2 * half / pixel)) + 1
+    taps = math.ceil(2 * half / pixel) + 1
     position = where / pixel if along_rows else -where / pixel
     first = np.floor(position - half / pixel + n / 2).astype(np.int64)
     index = first[..., None] + np.arange(taps)

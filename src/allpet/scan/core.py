@@ -77,7 +77,8 @@ class Scan:
         self.sinogram = _as_planes("sinogram", self.sinogram)
         shape = tuple(self.sinogram.shape)
         if shape[1:] != self.geometry.shape:
-            raise AllpetError(f"sinogram has shape {shape}; its geometry says (n, {self.geometry.shape[0]}, {self.geometry.shape[1]})")
+            views, bins = self.geometry.shape
+            raise AllpetError(f"sinogram has shape {shape}; its geometry says (n, {views}, {bins})")
         for name in ("attenuation", "background", "normalisation", "delayeds"):
             value = getattr(self, name)
             if value is not None:
@@ -142,7 +143,8 @@ class Image:
         array = array.to(torch.float32)
         self.array = array[None] if array.ndim == 2 else array
         if tuple(self.array.shape[1:]) != self.grid.shape:
-            raise AllpetError(f"image has shape {tuple(self.array.shape)}; its grid says (n, {self.grid.size}, {self.grid.size})")
+            size = self.grid.size
+            raise AllpetError(f"image has shape {tuple(self.array.shape)}; its grid says (n, {size}, {size})")
 
     def __len__(self) -> int:
         return int(self.array.shape[0])
