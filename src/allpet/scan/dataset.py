@@ -1,0 +1,65 @@
+"""A data set in memory: numeric arrays with one row per sample, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from allpet.errors import AllpetError
+from allpet.geometry import ImageGrid, ParallelBeam
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples of one tracer and region on one grid.
+
+    Arrays are reached as ``data["image"]`` or ``data.image``; all have n rows.
+
+    Parameters
+    ----------
+    arrays : name -> array; see :func:`allpet.scan.simulate.simulate` for names, shapes and units.
+    beam : geometry of the sinograms.
+    attributes : units per array, prompt (tracer, isotope, region, task), seed, version, label names.
+    """
+
+    arrays: dict[str, np.ndarray]
+    beam: ParallelBeam
+    attributes: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.arrays["sinogram"])
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.arrays:
+            raise AllpetError(f"the data set has no array {name!r}; it has {', '.join(sorted(self.arrays))}")
+        return self.arrays[name]
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        arrays = self.__dict__.get("arrays", {})
+        if name in arrays:
+            return arrays[name]
+        raise AttributeError(f"Dataset has no array or attribute {name!r}")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.arrays
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    @property
+    def grid(self) -> ImageGrid:
+        """Grid of the images: one pixel per bin."""
+        return self.beam.image_grid()
+
+    @property
+    def unit(self) -> str:
+        """Unit of `sinogram`: ``"kBq/mL*mm"`` or ``"counts"``."""
+        return str(self.attributes["units"]["sinogram"])
+
+    @property
+    def prompt(self) -> dict[str, Any]:
+        """Tracer, isotope, region and task of the samples."""
+        return dict(self.attributes["prompt"])
