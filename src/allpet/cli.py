@@ -1,0 +1,383 @@
+"""The command line: parse, call, print. One dataclass a command; its docstring is its help.
+
+A bad input ends with one line on stderr and exit code 2; nothing half-written stays.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional, arg, subcommand
+
+from allpet import __version__
+from allpet.errors import AllpetError
+
+In = Positional[Annotated[Path, arg(metavar="IN")]]
+Out = Positional[Annotated[Path, arg(metavar="OUT")]]
+File = Positional[Annotated[Path, arg(metavar="FILE")]]
+Count = Annotated[int, arg(name="n", aliases=["-n"])]
+SCAN_ENDINGS = (".hs", ".zarr")
+IMAGE_ENDINGS = (".nii.gz", ".hv")
+
+
+@dataclass
+class Demo:
+    """Everything at a glance from the shipped weights and simulated data: one self-contained report.html."""
+
+    out: Path = Path("demo-out")
+    """Folder to write to."""
+    seed: int = 0
+    """Seed of everything random in it."""
+
+    def run(self) -> None:
+        from allpet.demo import run_demo
+
+        print(run_demo(self.out, seed=self.seed))
+
+
+@dataclass
+class Info:
+    """What a file holds: size, geometry, unit, tracer, totals."""
+
+    file: File
+    """Any readable file: .l.hdr, .hs, .hv, .nii.gz, .zarr."""
+
+    def run(self) -> None:
+        from allpet.io.convert import describe
+
+        print(describe(self.file))
+
+
+@dataclass
+class Convert:
+    """Any readable format to any writable one; list mode becomes sinograms of the direct planes."""
+
+    source: In
+    """File to read."""
+    target: Out
+    """File to write; its ending names the format."""
+    span: int | None = None
+    """1 keeps all planes of list mode apart; default: single-slice rebinning to the direct planes."""
+
+    def run(self) -> None:
+        _parent_exists(self.target)
+
+        from allpet.io.convert import convert
+
+        convert(self.source, self.target, **_given(span=self.span))
+        print(self.target)
+
+
+@dataclass
+class Simulate:
+    """Simulated sinograms with their truth, as a dataset store."""
+
+    out: Out
+    """The store to write (.zarr)."""
+    tracer: str = "FDG"
+    """Tracer, with or without isotope."""
+    region: str = "brain"
+    """brain, chest or abdomen."""
+    n: Count = 8
+    """Number of sinograms."""
+    views: int = 128
+    """Views over 180 degrees."""
+    bins: int = 128
+    """Radial bins."""
+    bin_mm: float | None = None
+    """Radial pitch in mm; default: the region's field of view over the bins."""
+    task: str | None = None
+    """Task to make pairs for (low-dose); default: ideal projections."""
+    dose_fraction: float | None = None
+    """Share of the full dose in the task's input."""
+    seed: int = 0
+    """Seed of bodies and noise."""
+    split: Literal["train", "validation", "test"] = "train"
+    """Which subjects; the three never share one."""
+
+    def run(self) -> None:
+        _writable(self.out, (".zarr",))
+
+        from allpet.io.store import write_store
+        from allpet.provenance import provenance
+        from allpet.scan.simulate import simulate
+
+        data = simulate(
+            self.n,
+            tracer=self.tracer,
+            region=self.region,
+            views=self.views,
+            bins=self.bins,
+            bin_mm=self.bin_mm,
+            task=self.task,
+            dose_fraction=self.dose_fraction,
+            seed=self.seed,
+            split=self.split,
+            progress=sys.stderr.isatty(),
+        )
+        data.attributes["provenance"] = provenance(seed=self.seed)
+        write_store(data, self.out)
+        print(self.out)
+
+
+@dataclass
+class Train:
+    """Train on a dataset store; the same command resumes, and both limits count from the very start."""
+
+    data: Path
+    """Dataset store (.zarr)."""
+    out: Path
+    """Run folder: checkpoints, log, and a model that --model takes."""
+    recipe: str | None = None
+    """Name of a recipe."""
+    max_minutes: float | None = None
+    """Stop after this long, all runs together."""
+    max_steps: int | None = None
+    """Stop after this many steps, all runs together."""
+
+    def run(self) -> None:
+        from allpet.train import train
+
+        train(
+            self.data,
+            self.out,
+            **_given(recipe=self.recipe, max_minutes=self.max_minutes, max_steps=self.max_steps),
+        )
+        print(self.out)
+
+
+@dataclass
+class Generate:
+    """Sinograms for a prompt such as "18F-FDG brain"."""
+
+    prompt: str
+    """[isotope-]TRACER REGION."""
+    out: Path
+    """File to write: .hs (Interfile) or .zarr (dataset store)."""
+    n: Count = 1
+    """Number of sinograms; sample i of a seed depends neither on this nor on the batch."""
+    views: int | None = None
+    """Views over 180 degrees (default 128)."""
+    bins: int | None = None
+    """Radial bins (default 128)."""
+    bin_mm: float | None = None
+    """Radial pitch in mm; default: the region's field of view over the bins."""
+    sampler: str | None = None
+    """Sampler; default: the fast one."""
+    steps: int | None = None
+    """Evaluations of the network's schedule."""
+    seed: int = 0
+    """Seed."""
+    model: Path | None = None
+    """Model folder; default: the shipped weights."""
+
+    def run(self) -> None:
+        _writable(self.out, SCAN_ENDINGS)
+
+        from allpet.io import write
+        from allpet.model import AllPET
+
+        model = AllPET.from_pretrained(self.model)
+        scan = model.generate(
+            self.prompt,
+            n=self.n,
+            seed=self.seed,
+            **_given(views=self.views, bins=self.bins, bin_mm=self.bin_mm, sampler=self.sampler, steps=self.steps),
+        )
+        write(_stamped(scan, self.seed, model), self.out)
+        print(self.out)
+
+
+@dataclass
+class Apply:
+    """Restore a scan: low-dose gives the expected counts at full dose, and their standard deviation beside it."""
+
+    task: Positional[Annotated[str, arg(metavar="TASK")]]
+    """low-dose."""
+    source: In
+    """Scan to read."""
+    out: Path
+    """File to write; the standard deviation goes to the same name with -std before the ending."""
+    prompt: str | None = None
+    """[isotope-]TRACER REGION; default: what the header says, else none."""
+    dose_fraction: float | None = None
+    """Share of the full dose in the input; default: what the header says."""
+    samples: int | None = None
+    """Samples behind mean and standard deviation."""
+    seed: int = 0
+    """Seed."""
+    model: Path | None = None
+    """Model folder; default: the shipped weights."""
+
+    def run(self) -> None:
+        _writable(self.out, SCAN_ENDINGS)
+
+        from allpet.io import read, write
+        from allpet.model import AllPET
+
+        scan = _scan(self.source, read(self.source))
+        model = AllPET.from_pretrained(self.model)
+        known = _given(dose_fraction=self.dose_fraction, samples=self.samples, prompt=self.prompt)
+        result = model.apply(self.task, scan, seed=self.seed, **known)
+        beside = beside_name(self.out, "-std")
+        write(_stamped(result.std, self.seed, model), beside)
+        write(_stamped(result.expected, self.seed, model), self.out)
+        print(self.out)
+        print(beside)
+
+
+@dataclass
+class Recon:
+    """Reconstruct every plane of a scan."""
+
+    source: In
+    """Scan to read."""
+    out: Path
+    """Image to write: .nii.gz or .hv."""
+    method: Literal["fbp", "mlem", "osem"] = "osem"
+    """Filtered back-projection, or maximum likelihood with all or ordered subsets of the views."""
+    mumap: Path | None = None
+    """Attenuation image in 1/mm on any grid with the same centre."""
+    size: int | None = None
+    """Pixels along a side; default: one a bin."""
+    iterations: int | None = None
+    """Iterations of mlem (50) or osem (10)."""
+
+    def run(self) -> None:
+        _writable(self.out, IMAGE_ENDINGS)
+
+        from allpet.io import read, write
+        from allpet.recon.whole import reconstruct
+
+        scan = _scan(self.source, read(self.source))
+        mumap = None if self.mumap is None else _image(self.mumap, read(self.mumap))
+        image = reconstruct(
+            scan,
+            self.method,
+            mumap=mumap,
+            size=self.size,
+            iterations=self.iterations,
+            progress=sys.stderr.isatty(),
+        )
+        write(_stamped(image), self.out)
+        print(self.out)
+
+
+@dataclass
+class Evaluate:
+    """Scores of a scan or image: consistency, and with --truth PSNR, SSIM and NRMSE; table, JSON and figure."""
+
+    file: File
+    """Scan or image to judge."""
+    truth: Path | None = None
+    """What it should be, on the same grid and in the same unit."""
+    data_range: float | None = None
+    """Peak for PSNR and SSIM; default: each truth plane's maximum."""
+    out: Path | None = None
+    """Folder for evaluate.json and evaluate.png; default: print only."""
+
+    def run(self) -> None:
+        from allpet.report.evaluate import evaluate_file
+
+        evaluate_file(self.file, self.truth, self.data_range, self.out)
+
+
+Command = (
+    Annotated[Demo, subcommand("demo")]
+    | Annotated[Info, subcommand("info")]
+    | Annotated[Convert, subcommand("convert")]
+    | Annotated[Simulate, subcommand("simulate")]
+    | Annotated[Train, subcommand("train")]
+    | Annotated[Generate, subcommand("generate")]
+    | Annotated[Apply, subcommand("apply")]
+    | Annotated[Recon, subcommand("recon")]
+    | Annotated[Evaluate, subcommand("evaluate")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (0, or 2 for a bad input). Usage errors raise ``SystemExit(2)``."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments == ["--version"]:
+        print(f"allpet {__version__}")
+        return 0
+    about = f"allpet {__version__}: a small foundation model for PET in the projection domain. For research only."
+    chosen: Any = Command
+    command: Any = tyro.cli(chosen, prog="allpet", description=about, args=arguments, config=(tyro.conf.DisallowNone,))
+    try:
+        command.run()
+    except AllpetError as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error.filename or command.__class__.__name__.lower()}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    return 0
+
+
+def _fail(message: str, code: int = 2) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given, so that defaults stand in one place only: the function called."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def ending(path: Path) -> str:
+    """The file's ending, ``.nii.gz`` whole."""
+    return ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
+
+
+def beside_name(path: Path, suffix: str) -> Path:
+    """``scan.hs``, ``-std`` -> ``scan-std.hs``."""
+    return path.with_name(path.name[: len(path.name) - len(ending(path))] + suffix + ending(path))
+
+
+def _parent_exists(path: Path) -> None:
+    if not path.absolute().parent.is_dir():
+        raise AllpetError(f"{path}: folder '{path.parent}' does not exist; create it first")
+
+
+def _writable(path: Path, endings: tuple[str, ...]) -> None:
+    """Fail before the work rather than after it."""
+    if ending(path) not in endings:
+        raise AllpetError(f"{path}: ending '{ending(path)}' cannot be written here; use {' or '.join(endings)}")
+    _parent_exists(path)
+
+
+def _scan(path: Path, value: Any) -> Any:
+    from allpet.scan import Scan
+
+    if not isinstance(value, Scan):
+        raise AllpetError(f"{path}: is an image; give a sinogram (.hs, .l.hdr or .zarr)")
+    return value
+
+
+def _image(path: Path, value: Any) -> Any:
+    from allpet.scan import Image
+
+    if not isinstance(value, Image):
+        raise AllpetError(f"{path}: is a sinogram; give an image (.nii.gz or .hv)")
+    return value
+
+
+def _stamped(value: Any, seed: int | None = None, model: Any = None) -> Any:
+    """The scan or image with its provenance in the header."""
+    from dataclasses import replace
+
+    from allpet.provenance import provenance
+
+    facts = provenance(seed=seed, model_hash=None if model is None else model.hash)
+    return replace(value, header={**value.header, "allpet provenance": json.dumps(facts)})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
