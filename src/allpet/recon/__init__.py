@@ -2,5 +2,6 @@
 
 from allpet.recon.fbp import fbp
 from allpet.recon.osem import mlem, osem
+from allpet.recon.whole import reconstruct
 
-__all__ = ["fbp", "mlem", "osem"]
+__all__ = ["fbp", "mlem", "osem", "reconstruct"]
