@@ -131,7 +131,7 @@ def resample_mumap(mumap: Image, grid: ImageGrid, planes: int, plane_mm: float) 
     columns = grid.x / own.pixel_mm + (own.size - 1) / 2
     rows = (own.size - 1) / 2 - grid.y / own.pixel_mm
     if len(mumap) == 1:
-        levels = np.zeros(planes)
+        levels: np.ndarray = np.zeros(planes)
     elif len(mumap) == planes:
         levels = np.arange(planes, dtype=float)
     else:

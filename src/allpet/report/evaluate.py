@@ -1,0 +1,111 @@
+"""Scores of one file: a table on the screen, JSON and a figure beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from allpet.errors import AllpetError
+from allpet.geometry import ImageGrid, ParallelBeam
+from allpet.metrics import mirror_seam, moment_residual, nrmse, psnr, range_residual, ssim
+from allpet.provenance import provenance
+from allpet.report.figures import png, step_lines
+from allpet.scan.core import Image, Scan
+
+LABELS = {
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "nrmse": "NRMSE",
+    "mirror_seam": "mirror seam",
+    "moment_residual": "moment residual",
+    "range_residual": "range residual",
+}
+LARGEST_GRID = 256
+
+
+def scores(value: Scan | Image, truth: Scan | Image | None, data_range: float | None = None) -> dict[str, torch.Tensor]:
+    """Scores per plane, float64 ``(n,)`` by name.
+
+    Parallel-beam scans get the consistency scores; with a truth on the same grid and in the same unit also PSNR,
+    SSIM and NRMSE. ``data_range`` as in :func:`allpet.metrics.psnr`.
+
+    Raises
+    ------
+    AllpetError : the two do not match, or there is nothing to score.
+    """
+    out: dict[str, torch.Tensor] = {}
+    planes = value.sinogram if isinstance(value, Scan) else value.array
+    if truth is not None:
+        true = truth.sinogram if isinstance(truth, Scan) else truth.array
+        if type(value) is not type(truth) or planes.shape != true.shape or value.unit != truth.unit:
+            mine, theirs = (f"{tuple(x.shape)} in {y.unit}" for x, y in ((planes, value), (true, truth)))
+            raise AllpetError(
+                f"estimate {mine} and truth {theirs} do not match; kind, size and unit must agree"
+            )
+        out["psnr"] = psnr(planes, true, data_range)
+        out["ssim"] = ssim(planes, true, data_range)
+        out["nrmse"] = nrmse(planes, true)
+    if isinstance(value, Scan) and isinstance(value.geometry, ParallelBeam):
+        out |= consistency(planes, value.geometry)
+    if not out:
+        raise AllpetError("there is nothing to score: give --truth, or a scan with evenly spaced bins")
+    return out
+
+
+def consistency(planes: torch.Tensor, beam: ParallelBeam) -> dict[str, torch.Tensor]:
+    """Mirror seam, moment residual and range residual per sinogram."""
+    from allpet.project import Projector
+
+    size = min(beam.bins, LARGEST_GRID)
+    projector = Projector(beam, ImageGrid(size, beam.fov_mm / size))
+    return {
+        "mirror_seam": mirror_seam(planes),
+        "moment_residual": moment_residual(planes, beam),
+        "range_residual": range_residual(planes, projector),
+    }
+
+
+def evaluate_file(file: Path, truth: Path | None, data_range: float | None, out: Path | None) -> dict[str, Any]:
+    """Score a file, print the table, and write ``evaluate.json`` and ``evaluate.png`` to the folder ``out``."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from allpet.io import read
+
+    values = scores(read(file), None if truth is None else read(truth), data_range)
+    table = Table("score", "mean", "sd", "least", "most", title=f"{file}: {len(next(iter(values.values())))} planes")
+    summary: dict[str, Any] = {}
+    for name, per_plane in values.items():
+        facts = {
+            "mean": float(per_plane.mean()),
+            "sd": float(per_plane.std(correction=0)),
+            "min": float(per_plane.min()),
+            "max": float(per_plane.max()),
+        }
+        summary[name] = {**facts, "planes": per_plane.tolist()}
+        table.add_row(LABELS[name], *[f"{fact:.4g}" for fact in facts.values()])
+    Console().print(table)
+    result = {
+        "file": str(file),
+        "truth": None if truth is None else str(truth),
+        "data_range": "maximum of each truth plane" if data_range is None else data_range,
+        "scores": summary,
+        "provenance": provenance(),
+    }
+    if out is not None:
+        _keep(out, result, values)
+    return result
+
+
+def _keep(out: Path, result: dict[str, Any], values: dict[str, torch.Tensor]) -> None:
+    from allpet.io.files import replacing
+
+    out.mkdir(parents=True, exist_ok=True)
+    first = next(iter(values))
+    figure = step_lines({LABELS[first]: values[first].tolist()}, range(len(values[first])), ("plane", LABELS[first]))
+    with replacing(out / "evaluate.json", out / "evaluate.png") as (text, picture):
+        text.write_text(json.dumps(result, indent=1), encoding="utf-8")
+        picture.write_bytes(png(figure))
