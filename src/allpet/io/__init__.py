@@ -1,0 +1,81 @@
+"""Files: ``read(path)`` and ``write(scan_or_image, path)``, by the path's ending; see also :mod:`allpet.io.convert`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from allpet.errors import AllpetError
+from allpet.scan.core import Image, Scan
+
+__all__ = ["kind_of", "read", "write"]
+
+LIST_MODE, SINOGRAM, IMAGE, DATASET = "list mode", "sinogram", "image", "dataset"
+
+# ending: (what it is, reader, writer or None), the functions as "module:name"
+_ENDINGS: dict[str, tuple[str, str, str | None]] = {
+    ".hs": (SINOGRAM, "interfile:read_sinogram", "interfile:write_sinogram"),
+    ".hv": (IMAGE, "images:read_image", "images:write_image"),
+    ".h33": (IMAGE, "images:read_image", None),
+    ".nii.gz": (IMAGE, "nifti:read_nifti", "nifti:write_nifti"),
+    ".nii": (IMAGE, "nifti:read_nifti", "nifti:write_nifti"),
+    ".zarr": (DATASET, "store:read_store", "store:write_store"),
+    ".l": (LIST_MODE, "listmode:read_listmode", None),
+    ".hdr": (LIST_MODE, "listmode:read_listmode", None),
+    ".hdr.stir": (LIST_MODE, "listmode:read_listmode", None),
+}
+
+
+def _ending(path: Path, writing: bool) -> tuple[str, str, str | None]:
+    name = path.name.lower()
+    for ending, entry in _ENDINGS.items():
+        if name.endswith(ending) and len(name) > len(ending) and not (writing and entry[2] is None):
+            return entry
+    known = ", ".join(ending for ending, entry in _ENDINGS.items() if not (writing and entry[2] is None))
+    raise AllpetError(f"{path}: cannot be {'written' if writing else 'read'} by its ending; known are {known}")
+
+
+def _function(name: str) -> Any:
+    module, function = name.split(":")
+    return getattr(import_module(f"allpet.io.{module}"), function)
+
+
+def kind_of(path: Path | str, writing: bool = False) -> str:
+    """``"list mode"``, ``"sinogram"``, ``"image"`` or ``"dataset"``, by the ending.
+
+    Raises
+    ------
+    AllpetError : an unknown ending; the message lists the known ones.
+    """
+    return _ending(Path(path), writing)[0]
+
+
+def read(path: Path | str) -> Scan | Image:
+    """Read a scan (``.hs``, ``.zarr``, list mode) or an image (``.hv``, ``.nii.gz``).
+
+    Raises
+    ------
+    AllpetError : an unknown ending, no such file, or anything wrong with what it holds.
+    """
+    path = Path(path)
+    _, reader, _ = _ending(path, writing=False)
+    if not path.exists():
+        raise AllpetError(f"{path}: does not exist; give an existing file")
+    return _function(reader)(path)
+
+
+def write(what: Scan | Image, path: Path | str) -> None:
+    """Write a scan (``.hs``, ``.zarr``) or an image (``.hv``, ``.nii.gz``), whole or not at all.
+
+    Raises
+    ------
+    AllpetError : an ending that is unknown or not for this, or a folder that cannot be written.
+    """
+    path = Path(path)
+    kind, _, writer = _ending(path, writing=True)
+    if isinstance(what, Image) != (kind == IMAGE):
+        right = ".hv or .nii.gz" if isinstance(what, Image) else ".hs or .zarr"
+        raise AllpetError(f"{path}: a {type(what).__name__.lower()} cannot be written as {kind}; use {right}")
+    assert writer is not None
+    _function(writer)(what, path)

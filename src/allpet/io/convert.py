@@ -1,0 +1,173 @@
+"""One readable file to another (``allpet convert``), and what a file holds (``allpet info``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from allpet.errors import AllpetError
+from allpet.geometry import ParallelBeam
+from allpet.io import DATASET, IMAGE, LIST_MODE, kind_of, read, write
+from allpet.io.files import replacing
+from allpet.scan.core import COUNTS, Image, Scan
+
+
+def convert(
+    src: Path | str,
+    dst: Path | str,
+    span: int | None = None,
+    start_s: float | None = None,
+    stop_s: float | None = None,
+) -> None:
+    """Read any readable file and write it in another format.
+
+    List mode becomes raw counts of the direct planes after SSRB, not arc-corrected, with delayeds and normalisation
+    beside them; ``span=1`` keeps all span-1 planes (16-bit counts, one segment for each ring difference).
+
+    Parameters
+    ----------
+    span : 1, or None for the direct planes; for list mode to ``.hs`` only.
+    start_s, stop_s : keep the events of this time; for list mode only.
+
+    Raises
+    ------
+    AllpetError : endings that do not go together, anything wrong with the input, an output that cannot be written.
+    """
+    src, dst = Path(src), Path(dst)
+    source, target = kind_of(src), kind_of(dst, writing=True)
+    if not src.exists():
+        raise AllpetError(f"{src}: does not exist; give an existing file")
+    if dst.exists() and src.samefile(dst):
+        raise AllpetError(f"{dst}: is the input itself; name another output")
+    if (source == IMAGE) != (target == IMAGE):
+        hint = "use 'allpet recon' to make an image" if target == IMAGE else "an image is no sinogram"
+        raise AllpetError(f"{src}: {source} cannot be converted to {target}; {hint}")
+    if span not in (None, 1):
+        raise AllpetError(f"span {span} is not known; use 1 for all planes, or none for the direct planes")
+    if source != LIST_MODE:
+        if span is not None or start_s is not None or stop_s is not None:
+            raise AllpetError(f"{src}: span and times are for list mode; leave them out")
+        write(read(src), dst)
+        return
+    from allpet.io.listmode import read_listmode
+
+    if span is None:
+        write(read_listmode(src, start_s, stop_s), dst)
+        return
+    if target == DATASET:
+        raise AllpetError(f"{dst}: a dataset holds direct planes; write span 1 as .hs")
+    _span1(src, dst, start_s, stop_s)
+
+
+def _span1(src: Path, dst: Path, start_s: float | None, stop_s: float | None) -> None:
+    """Histogram list mode into all span-1 planes, straight into the output files."""
+    from allpet.io.interfile import companion, sinogram_header, span1_segments
+    from allpet.io.listmode import Tally, check_events, events, facts, open_listmode
+
+    source = open_listmode(src)
+    scanner = source.scanner
+    stored = span1_segments(scanner.rings, scanner.max_ring_difference)
+    shape = (sum(stored.planes), *scanner.beam.shape)
+    parts = (dst, companion(dst, "delayeds"))
+    tally = Tally()
+    with replacing(*(path for part in parts for path in (part.with_suffix(".s"), part))) as temporary:
+        histograms = [np.memmap(temporary[k], "<u2", "w+", shape=(np.prod(shape),)) for k in (0, 2)]
+        for chunk in events(source, tally, start_s, stop_s):
+            for histogram, address in zip(histograms, chunk, strict=True):
+                before = histogram[address]
+                np.add.at(histogram, address, np.uint16(1))
+                if (histogram[address] <= before).any():
+                    raise AllpetError(f"{src}: a bin holds more than 65535 counts; read a shorter time")
+        check_events(source, tally)
+        for histogram in histograms:
+            histogram.flush()
+        known = facts(source, tally)
+        known["header"] = known["header"] | stored.as_header()
+        like = Scan(torch.zeros(1, *scanner.beam.shape), scanner.beam, COUNTS, plane_mm=scanner.ring_mm, **known)
+        for k, part in enumerate(parts):
+            own = {"part of": dst.name} if k else {}
+            text = sinogram_header(like, shape[0], part.with_suffix(".s").name, own, "<u2")
+            temporary[2 * k + 1].write_text(text, "utf-8")
+
+
+def describe(path: Path | str) -> dict[str, Any]:
+    """What a file holds, as plain values in the order they are to be shown.
+
+    Raises
+    ------
+    AllpetError : as :func:`allpet.io.read`.
+    """
+    path = Path(path)
+    kind = kind_of(path)
+    facts: dict[str, Any] = {"file": str(path), "kind": kind}
+    if kind == LIST_MODE:
+        return facts | _describe_listmode(path)
+    what = read(path)
+    return facts | (_describe_image(what) if isinstance(what, Image) else _describe_scan(what))
+
+
+def _describe_listmode(path: Path) -> dict[str, Any]:
+    from allpet.io.listmode import Tally, events, open_listmode
+    from allpet.io.listmode import facts as known_facts
+
+    source, tally = open_listmode(path), Tally()
+    for _ in events(source, tally):
+        pass
+    known = known_facts(source, tally)
+    return {
+        "scanner": source.scanner.name,
+        "words": source.words,
+        "prompts": tally.prompts,
+        "delayeds": tally.delayeds,
+        "time tags": tally.time_tags,
+        "other words": tally.other_words,
+        "duration_s": known["duration_s"],
+        "tracer": known["tracer"],
+        "isotope": known["isotope"],
+        **known["header"],
+    }
+
+
+def _describe_scan(scan: Scan) -> dict[str, Any]:
+    views, bins = scan.geometry.shape
+    facts: dict[str, Any] = {"planes": len(scan), "views": views, "bins": bins, "plane_mm": scan.plane_mm}
+    if isinstance(scan.geometry, ParallelBeam):
+        facts |= {"geometry": "parallel beam, arc-corrected", "bin_mm": scan.geometry.bin_mm}
+    else:
+        facts |= {"geometry": "ring, not arc-corrected", "radius_mm": scan.geometry.radius_mm}
+    values = scan.sinogram
+    facts |= {
+        "unit": scan.unit,
+        "total": float(values.sum(dtype=torch.float64)),
+        "minimum": float(values.min()),
+        "maximum": float(values.max()),
+        "missing bins": f"{100 * float(1 - scan.live[:1].float().mean()):.1f} %",
+        "factors": ", ".join(
+            name
+            for name in ("attenuation", "background", "normalisation", "delayeds")
+            if getattr(scan, name) is not None
+        )
+        or "none",
+    }
+    for name in ("counts_per_unit", "tracer", "isotope", "region", "duration_s", "dose_fraction"):
+        if getattr(scan, name) is not None:
+            facts[name] = getattr(scan, name)
+    return facts | scan.header
+
+
+def _describe_image(image: Image) -> dict[str, Any]:
+    values = image.array
+    return {
+        "planes": len(image),
+        "size": image.grid.size,
+        "pixel_mm": image.grid.pixel_mm,
+        "plane_mm": image.plane_mm,
+        "unit": image.unit,
+        "mean": float(values.mean(dtype=torch.float64)),
+        "minimum": float(values.min()),
+        "maximum": float(values.max()),
+        **image.header,
+    }

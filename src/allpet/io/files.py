@@ -1,0 +1,84 @@
+"""What every reader and writer needs: whole files or none, finite values, known names."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from allpet.errors import AllpetError
+
+
+@contextmanager
+def replacing(*targets: Path) -> Iterator[list[Path]]:
+    """Temporary files beside the targets that take their places, in order, when the block ends without an error.
+
+    Raises
+    ------
+    AllpetError : the folder does not exist, cannot be written or is full.
+    """
+    temporary: list[Path] = []
+    try:
+        for target in targets:
+            if not target.parent.is_dir():
+                raise AllpetError(f"{target}: folder '{target.parent}' does not exist; create it first")
+            if target.is_dir():
+                raise AllpetError(f"{target}: is a folder; name a file")
+            handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+            os.close(handle)
+            temporary.append(Path(name))
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        for part, target in zip(temporary, targets, strict=True):
+            os.chmod(part, 0o666 & ~umask)
+            os.replace(part, target)
+    except OSError as error:
+        raise AllpetError(f"{targets[-1]}: cannot be written ({error.strerror or error})") from None
+    finally:
+        for part in temporary:
+            part.unlink(missing_ok=True)
+
+
+def check_finite(path: Path, array: np.ndarray) -> None:
+    """Raise an AllpetError that names the file where the array holds NaN or infinite values."""
+    for k, plane in enumerate(array.reshape(len(array), -1)):
+        bad = int(plane.size - np.count_nonzero(np.isfinite(plane)))
+        if bad:
+            raise AllpetError(f"{path}: plane {k} holds {bad} NaN or infinite values; every value must be finite")
+
+
+def file_size(path: Path) -> int:
+    """Size in bytes.
+
+    Raises
+    ------
+    AllpetError : no such file.
+    """
+    if not path.is_file():
+        raise AllpetError(f"{path}: does not exist; give an existing file")
+    return path.stat().st_size
+
+
+def square(array: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
+    """Pad planes to a square about their centre, and a note of it for the header.
+
+    The border is 0, or the array's minimum where that is negative (air in Hounsfield units). Where the two sides
+    differ by an odd number the image moves by half a pixel.
+
+    Parameters
+    ----------
+    array : ``(n, row, column)``.
+    """
+    rows, columns = array.shape[1:]
+    n = max(rows, columns)
+    if rows == columns:
+        return array, {}
+    before = [(n - side) // 2 for side in (rows, columns)]
+    width = [(0, 0), (before[0], n - rows - before[0]), (before[1], n - columns - before[1])]
+    padded = np.pad(array, width, constant_values=min(0.0, float(array.min())))
+    return padded, {"padded to a square from": f"{rows} x {columns}"}
