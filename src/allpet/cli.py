@@ -22,8 +22,7 @@ In = Positional[Annotated[Path, arg(metavar="IN")]]
 Out = Positional[Annotated[Path, arg(metavar="OUT")]]
 File = Positional[Annotated[Path, arg(metavar="FILE")]]
 Count = Annotated[int, arg(name="n", aliases=["-n"])]
-SCAN_ENDINGS = (".hs", ".zarr")
-IMAGE_ENDINGS = (".nii.gz", ".hv")
+SCAN_KINDS = ("sinogram", "dataset")
 
 
 @dataclass
@@ -51,7 +50,10 @@ class Info:
     def run(self) -> None:
         from allpet.io.convert import describe
 
-        print(describe(self.file))
+        facts = describe(self.file)
+        width = max(len(name) for name in facts)
+        for name, value in facts.items():
+            print(f"{name:<{width}}  {value}")
 
 
 @dataclass
@@ -64,13 +66,17 @@ class Convert:
     """File to write; its ending names the format."""
     span: int | None = None
     """1 keeps all planes of list mode apart; default: single-slice rebinning to the direct planes."""
+    start_s: float | None = None
+    """List mode only: leave out events before this time in s."""
+    stop_s: float | None = None
+    """List mode only: leave out events from this time on, in s."""
 
     def run(self) -> None:
-        _parent_exists(self.target)
+        _writable(self.target, ("sinogram", "dataset", "image"))
 
         from allpet.io.convert import convert
 
-        convert(self.source, self.target, **_given(span=self.span))
+        convert(self.source, self.target, self.span, self.start_s, self.stop_s)
         print(self.target)
 
 
@@ -102,7 +108,7 @@ class Simulate:
     """Which subjects; the three never share one."""
 
     def run(self) -> None:
-        _writable(self.out, (".zarr",))
+        _writable(self.out, ("dataset",))
 
         from allpet.io.store import write_store
         from allpet.provenance import provenance
@@ -178,7 +184,7 @@ class Generate:
     """Model folder; default: the shipped weights."""
 
     def run(self) -> None:
-        _writable(self.out, SCAN_ENDINGS)
+        _writable(self.out, SCAN_KINDS)
 
         from allpet.io import write
         from allpet.model import AllPET
@@ -216,7 +222,7 @@ class Apply:
     """Model folder; default: the shipped weights."""
 
     def run(self) -> None:
-        _writable(self.out, SCAN_ENDINGS)
+        _writable(self.out, SCAN_KINDS)
 
         from allpet.io import read, write
         from allpet.model import AllPET
@@ -250,7 +256,7 @@ class Recon:
     """Iterations of mlem (50) or osem (10)."""
 
     def run(self) -> None:
-        _writable(self.out, IMAGE_ENDINGS)
+        _writable(self.out, ("image",))
 
         from allpet.io import read, write
         from allpet.recon.whole import reconstruct
@@ -341,16 +347,15 @@ def beside_name(path: Path, suffix: str) -> Path:
     return path.with_name(path.name[: len(path.name) - len(ending(path))] + suffix + ending(path))
 
 
-def _parent_exists(path: Path) -> None:
+def _writable(path: Path, kinds: tuple[str, ...]) -> None:
+    """Fail before the work rather than after it."""
+    from allpet.io import kind_of
+
+    kind = kind_of(path, writing=True)
+    if kind not in kinds:
+        raise AllpetError(f"{path}: its ending stands for {kind}; this writes {' or '.join(kinds)}")
     if not path.absolute().parent.is_dir():
         raise AllpetError(f"{path}: folder '{path.parent}' does not exist; create it first")
-
-
-def _writable(path: Path, endings: tuple[str, ...]) -> None:
-    """Fail before the work rather than after it."""
-    if ending(path) not in endings:
-        raise AllpetError(f"{path}: ending '{ending(path)}' cannot be written here; use {' or '.join(endings)}")
-    _parent_exists(path)
 
 
 def _scan(path: Path, value: Any) -> Any:

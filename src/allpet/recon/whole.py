@@ -35,8 +35,8 @@ def reconstruct(
     Parameters
     ----------
     scan : counts with what factors are known, or ideal projections. Missing bins (normalisation 0) carry no
-        weight; FBP fills them from the projection of a short OSEM. Where there is no background but delayeds,
-        the randoms are estimated from them. Ring sinograms are arc-corrected first.
+        weight; FBP fills them from the projection of a short OSEM. Ring sinograms are arc-corrected first, with
+        randoms from smoothed delayeds; elsewhere delayeds stand in for a background that is not known.
     method : ``"fbp"``, ``"mlem"`` or ``"osem"``.
     mumap : attenuation in 1/mm at 511 keV; replaces the scan's own attenuation. The same number of planes, one
         plane for all, or any other number with the same middle and its own plane distance.
@@ -82,14 +82,12 @@ def reconstruct(
 
 def _parallel(scan: Scan) -> Scan:
     """The scan with its randoms, on evenly spaced bins."""
-    if scan.background is None and scan.delayeds is not None:
-        from allpet.scan.randoms import smooth_randoms
-
-        scan = replace(scan, background=smooth_randoms(scan))
     if isinstance(scan.geometry, RingBeam):
         from allpet.scan.arc import arc_correct
 
-        scan = arc_correct(scan)
+        return arc_correct(scan)
+    if scan.background is None and scan.delayeds is not None:
+        return replace(scan, background=scan.delayeds)
     return scan
 
 
