@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
@@ -102,7 +103,9 @@ class Store:
                 raise AllpetError(f"{self.path}: there is no sample {index}; the store has samples 0 to {count - 1}")
             values = np.asarray(array.oindex[wanted % count])
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise AllpetError(f"{self.path}: array {name!r} holds NaN, infinite or missing values; write the store again")
+            raise AllpetError(
+                f"{self.path}: array {name!r} holds NaN, infinite or missing values; write the store again"
+            )
         return values
 
     def load(self) -> Dataset:
@@ -159,7 +162,7 @@ def open_store(path: str | os.PathLike[str]) -> Store:
         raise AllpetError(f"{folder}: there is no such dataset store")
     try:
         group = zarr.open_group(folder, mode="r")
-        attributes = dict(group.attrs)
+        attributes: dict[str, Any] = dict(group.attrs)
     except Exception as error:  # zarr raises many kinds for a damaged group
         raise AllpetError(f"{folder}: is not a readable zarr group; an allpet dataset store is one") from error
     if attributes.get("schema") != SCHEMA:
@@ -172,7 +175,9 @@ def open_store(path: str | os.PathLike[str]) -> Store:
         beam = ParallelBeam(int(geometry["views"]), int(geometry["bins"]), float(geometry["bin_mm"]))
         str(attributes["units"]["sinogram"])
     except (KeyError, TypeError, ValueError) as error:
-        raise AllpetError(f"{folder}: geometry or units are missing or damaged ({error}); write the store again") from None
+        raise AllpetError(
+            f"{folder}: geometry or units are missing or damaged ({error}); write the store again"
+        ) from None
     store = Store(folder, group, beam)
     arrays = {name: store[name] for name in ("sinogram", *store)}
     for name, array in arrays.items():
@@ -201,7 +206,7 @@ def read_store(path: str | os.PathLike[str], index: Index | None = None) -> Scan
     known: dict[str, Any] = {key: store.prompt.get(key) for key in ("tracer", "isotope", "region")}
     if unit == COUNTS:
         known |= _factors(store, index, dose=name == "observed")
-    return Scan(data, store.beam, unit=unit, **known)
+    return Scan(torch.from_numpy(data.astype(np.float32)), store.beam, unit=unit, **known)
 
 
 def _factors(store: Store, index: Index | None, dose: bool) -> dict[str, Any]:

@@ -30,17 +30,19 @@ _ORIGIN = np.array([98.0, 134.0, 72.0])
 
 @dataclass(frozen=True)
 class Template:
-    """Template maps on a 1 mm grid (x right, y anterior, z cranial; index 0 at `-_ORIGIN`)."""
+    """Template maps, x right, y anterior, z cranial, index 0 at `-_ORIGIN`; 1 mm, distance and ventricles 2 mm."""
 
     grey: np.ndarray
     white: np.ndarray
     distance: np.ndarray
+    ventricles: np.ndarray
     points: np.ndarray
 
 
 @lru_cache(maxsize=1)
 def template() -> Template:
-    """Grey and white matter, signed distance to the brain surface in mm (negative inside), some brain points."""
+    """Grey and white matter, signed distance to the brain surface in mm (negative inside), ventricles smoothed with
+    4 mm, and some brain points."""
     from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template, load_mni152_wm_template
 
     grey, white, mask = (
@@ -49,14 +51,22 @@ def template() -> Template:
     )
     brain = mask > 0.5
     coarse = brain[::2, ::2, ::2]
-    signed = ndimage.distance_transform_edt(~coarse) - ndimage.distance_transform_edt(coarse)
-    places = [np.arange(n) / 2 for n in brain.shape]
-    distance = ndimage.map_coordinates(
-        signed.astype(np.float32) * 2, np.meshgrid(*places, indexing="ij"), order=1, mode="nearest", output=np.float32
-    )
+    distance = 2 * (ndimage.distance_transform_edt(~coarse) - ndimage.distance_transform_edt(coarse))
+    deep = ((1 - grey - white)[::2, ::2, ::2] > 0.5) & (distance < -14) & _ventricle_region(coarse.shape)
+    ventricles = ndimage.gaussian_filter(deep.astype(np.float32), 2.0)
     inside = np.argwhere(brain)
     points = inside[:: len(inside) // 3000] - _ORIGIN
-    return Template(grey, white, distance, points)
+    return Template(grey, white, distance.astype(np.float32), ventricles, points)
+
+
+def _ventricle_region(shape: tuple[int, ...]) -> np.ndarray:
+    """Where deep CSF is ventricle, not fissure or cistern, on the 2 mm template grid."""
+    x, y, z = (2.0 * np.arange(n) - o for n, o in zip(shape, _ORIGIN, strict=True))
+    x, y, z = np.abs(x)[:, None, None], y[None, :, None], z[None, None, :]
+    lateral = (x >= 4) & ((x >= 13) | (y > -34))
+    third = (y > -28) & (y < 6) & (z > -14) & (z < 8)
+    fourth = (x < 10) & (y > -58) & (y < -38) & (z < -18)
+    return np.asarray(lateral | third | fourth)
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ class Brain:
     ----------
     affine : head to template, ``(3, 4)``, mm (scale, tilt, shift, left-right flip; without the waves' linear part).
     waves : displacement along each template axis in mm, 3 fields over head coordinates.
-    ventricles : relative growth of the ventricles. sharpness : exponent that turns group averages into tissue.
+    ventricles : growth of the ventricles, -1 to 1. sharpness : exponent that turns group averages into tissue.
     grey, white, csf, scalp : SUV. asymmetry : relative left-right difference. cerebellum : relative uptake.
     pattern : relative cortical pattern. csf_bias : weight of CSF (atrophy). skull : inner gap, bone and scalp in mm.
     """
@@ -104,7 +114,7 @@ class Brain:
             for row, wave in zip(self.affine, self.waves, strict=True)
         ]
         maps = template()
-        outside = _sample(maps.distance, place)
+        outside = _sample(maps.distance, place, 2.0)
         self._draw_head(canvas, outside, place)
         self._draw_brain(canvas, outside, place, maps)
         for lesion in self.lesions:
@@ -140,9 +150,11 @@ class Brain:
         if rows.size == 0:
             return
         at = [part[rows, columns] for part in place]
-        at = _grow_ventricles(at, self.ventricles)
         grey, white = _sample(maps.grey, at), _sample(maps.white, at)
-        csf = np.clip(1 - grey - white, 0, 1) * self.csf_bias
+        csf = np.clip(1 - grey - white, 0, 1)
+        near = _sample(maps.ventricles, at, 2.0)
+        grey, white, csf = _set_ventricles((grey, white, csf), near, self.ventricles)
+        csf = csf * self.csf_bias
         grey, white, csf = grey**self.sharpness, white**self.sharpness, csf**self.sharpness
         total = grey + white + csf + 1e-6
         side = np.tanh(at[0] / 15)
@@ -157,19 +169,25 @@ class Brain:
         canvas.labels[rows, columns] = LABEL["grey matter"] + tissue.astype(np.uint8)
 
 
-def _sample(volume: np.ndarray, place: list[np.ndarray]) -> np.ndarray:
+def _sample(volume: np.ndarray, place: list[np.ndarray], voxel_mm: float = 1.0) -> np.ndarray:
     """Trilinear value of a template map at template points in mm."""
-    index = [part + origin for part, origin in zip(place, _ORIGIN, strict=True)]
+    index = [(part + origin) / voxel_mm for part, origin in zip(place, _ORIGIN, strict=True)]
     return ndimage.map_coordinates(volume, index, order=1, mode="nearest", output=np.float32)
 
 
-def _grow_ventricles(at: list[np.ndarray], growth: float) -> list[np.ndarray]:
-    """Draw points near the lateral ventricles towards them, so that they appear larger (or smaller)."""
-    x, y, z = at
-    centre_x = np.where(x > 0, 13.0, -13.0)
-    pull = growth * np.exp(-(((x - centre_x) / 18) ** 2 + ((y + 15) / 42) ** 2 + ((z - 15) / 24) ** 2))
-    ease = np.tanh(np.abs(x) / 6)
-    return [x - (x - centre_x) * pull * ease, y - 0.3 * (y + 15) * pull, z - (z - 15) * pull]
+def _set_ventricles(
+    tissue: tuple[np.ndarray, np.ndarray, np.ndarray], near: np.ndarray, growth: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Grey, white and CSF with the ventricles' edge moved to another level of their smoothed map."""
+    grey, white, csf = tissue
+    fluid = 1 / (1 + np.exp((0.45 * (1 - growth) - near) / 0.05))
+    solid = (1 - fluid) / (grey + white + 0.02)
+    deep = near > 0.04
+    return (
+        np.where(deep, grey * solid, grey),
+        np.where(deep, (white + 0.02) * solid, white),
+        np.where(deep, fluid, csf),
+    )
 
 
 def _rotation(degrees: np.ndarray) -> np.ndarray:
@@ -181,22 +199,23 @@ def _rotation(degrees: np.ndarray) -> np.ndarray:
 
 
 def _warp(rng: np.random.Generator) -> tuple[np.ndarray, tuple[Waves, Waves, Waves]]:
-    """Affine and displacement; the displacement beyond its own best affine fit is 5.5 to 8 mm rms."""
+    """Affine and displacement; the displacement beyond its own best affine fit is 5.3 to 7 mm rms."""
     points = template().points
-    waves = [Waves.draw(rng, 80.0, 170.0, rms=1.0, count=10) for _ in range(3)]
+    # Left and right deform alike for the most part, as in real heads: x is odd under reflection, y and z even.
+    waves = [Waves.draw(rng, 75.0, 170.0, rms=1.0, count=10).mirrored(share) for share in (-0.65, 0.65, 0.65)]
     field = np.stack([wave.at(points) for wave in waves], axis=1)
     design = np.column_stack((points, np.ones(len(points))))
     linear = np.linalg.lstsq(design, field, rcond=None)[0]
     rest = field - design @ linear
-    gain = rng.uniform(5.5, 8.0) / np.sqrt(np.mean(np.sum(rest**2, axis=1)))
-    scaled = tuple(Waves(w.k, w.phase, w.amplitude * gain) for w in waves)
+    gain = rng.uniform(5.3, 7.0) / np.sqrt(np.mean(np.sum(rest**2, axis=1)))
+    across, along, up = (Waves(w.k, w.phase, w.amplitude * gain) for w in waves)
     size = np.exp(rng.normal(0, 0.04)) * np.exp(rng.normal(0, 0.03, 3))
     flip = np.array([-1.0 if rng.random() < 0.5 else 1.0, 1.0, 1.0])
     turn = _rotation(rng.normal(0, (6.0, 3.0, 4.0)))
     matrix = np.diag(flip / size) @ turn
     shift = rng.normal(0, (3.0, 4.0, 3.0)) + np.array([0.0, -16.0, 0.0])
     affine = np.column_stack((matrix, shift)) - gain * linear.T
-    return affine, scaled  # type: ignore[return-value]
+    return affine, (across, along, up)
 
 
 def _draw_lesions(rng: np.random.Generator, levels: np.ndarray, grey: float, affine: np.ndarray) -> tuple[Lesion, ...]:
@@ -220,7 +239,7 @@ def random_brain(rng: np.random.Generator, slices: int) -> Brain:
     return Brain(
         affine=affine,
         waves=waves,
-        ventricles=float(rng.uniform(-0.2, 0.5)),
+        ventricles=float(rng.uniform(-0.3, 0.6)),
         sharpness=float(rng.uniform(1.6, 3.0)),
         grey=grey,
         white=grey / float(rng.uniform(3.2, 4.6)),

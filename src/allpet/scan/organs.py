@@ -33,7 +33,7 @@ class Organ:
     turn: tuple[float, float] = (0.0, 0.0)
     bump: Waves | None = None
     place: str = "any"
-    texture: tuple[float, float] = (0.08, 0.06)
+    texture: tuple[float, float] = (0.05, 0.06)
     gate: Waves | None = None
     band: float = 0.5
     opening: float = 1.0
@@ -234,9 +234,8 @@ def _upper_abdomen(rng: np.random.Generator, suv: dict[str, float], width: float
             _near(rng, (x, 0.05 * depth, -58), 5),
             (82 * size, 88 * size, float(rng.normal(92, 10))),
             layer,
-            power=2.4,
-            turn=(float(rng.normal(0, 0.15)), 0.35),
-            bump=_bump(rng, 70),
+            turn=(float(rng.normal(0, 0.2)), 0.35),
+            bump=_bump(rng, 60, 0.09),
             place="below",
         ),
         Organ(

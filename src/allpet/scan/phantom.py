@@ -76,6 +76,14 @@ class Waves:
             amplitude=rms * weight * np.sqrt(2 / count),
         )
 
+    def mirrored(self, share: float) -> Waves:
+        """This field plus `share` times its mirror image in x."""
+        return Waves(
+            k=np.concatenate((self.k, self.k * (-1, 1, 1))),
+            phase=np.tile(self.phase, 2),
+            amplitude=np.concatenate((self.amplitude, share * self.amplitude)),
+        )
+
     def on_grid(self, x: np.ndarray, y: np.ndarray, z: float) -> np.ndarray:
         """Values on the grid of rows `y` and columns `x` at level `z`, float32 ``(len(y), len(x))``."""
         across = x[:, None] * self.k[:, 0]

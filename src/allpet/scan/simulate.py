@@ -6,7 +6,7 @@ how many are made nor on the number of workers, and no subject is in two splits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -70,13 +70,14 @@ def scan_subject(plan: Plan, subject: int) -> dict[str, np.ndarray]:
     body = make_body(plan, subject)
     grid = plan.beam.image_grid(plan.beam.bins * OVERSAMPLING)
     drawn = [body.render(grid.x, grid.y, float(z)) for z in body.levels]
-    activity = np.stack([canvas.suv for canvas in drawn]) * np.float32(body.kbq_per_suv)
-    mu = np.stack([canvas.mu for canvas in drawn])
+    seen = grid.x[None, :] ** 2 + grid.y[:, None] ** 2 <= (plan.beam.fov_mm / 2) ** 2
+    activity = np.stack([canvas.suv * seen for canvas in drawn]) * np.float32(body.kbq_per_suv)
+    mu = np.stack([canvas.mu * seen for canvas in drawn])
     middle = slice(OVERSAMPLING // 2, None, OVERSAMPLING)
     out = {
         "image": block_mean(activity, (-1, -2)),
         "mumap": block_mean(mu, (-1, -2)),
-        "labels": np.stack([canvas.labels[middle, middle] for canvas in drawn]),
+        "labels": np.stack([(canvas.labels * seen)[middle, middle] for canvas in drawn]),
         "attenuation": attenuation_factors(mu, plan.beam),
         "subject": np.full(plan.slices, subject, np.int32),
         "level_mm": body.levels.astype(np.float32),
@@ -142,7 +143,8 @@ def simulate(
     ``background`` (n, view, radial), low-dose only : expected randoms + scatter in counts at *full* dose;
     ``counts_per_unit``, ``dose_fraction`` (n,), low-dose only : counts per kBq/mL*mm at full dose; share of it;
     ``attenuation`` (n, view, radial) : exp(-A mu); ``image`` (n, row, column) : true activity in kBq/mL, not
-        blurred; ``mumap`` (n, row, column) : 1/mm at 511 keV; ``labels`` uint8 (n, row, column) : organs, see
+        blurred, 0 outside the circle in view;
+    ``mumap`` (n, row, column) : 1/mm at 511 keV; ``labels`` uint8 (n, row, column) : organs, see
         attribute ``labels``; ``subject`` int32 (n,); ``level_mm`` (n,) : height of the slice in its body.
 
     Raises
@@ -175,13 +177,19 @@ def _scan_all(plan: Plan, subjects: int, workers: int, progress: bool) -> Iterat
     """Samples of subject 0, 1, ... in order, from one or several threads."""
     from rich.progress import track
 
-    scan_one = partial(scan_subject, plan)
-    label = f"simulating {plan.region}"
+    rows = _in_order(partial(scan_subject, plan), subjects, workers)
+    yield from track(rows, f"simulating {plan.region}", total=subjects, disable=not progress)
+
+
+def _in_order(
+    scan_one: Callable[[int], dict[str, np.ndarray]], subjects: int, workers: int
+) -> Iterator[dict[str, np.ndarray]]:
+    yield scan_one(0)  # alone, so that what all share is loaded once
     if workers == 1:
-        yield from track(map(scan_one, range(subjects)), label, total=subjects, disable=not progress)
+        yield from map(scan_one, range(1, subjects))
         return
     with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, subjects, 4 * workers):
+        for start in range(1, subjects, 4 * workers):  # in batches, to bound what waits in memory
             yield from pool.map(scan_one, range(start, min(start + 4 * workers, subjects)))
 
 

@@ -82,7 +82,7 @@ class Trunk:
         v = (np.cos(turn) * (y - dy))[:, None] - (np.sin(turn) * (x - dx))[None, :] + self.warp[1].on_grid(x, y, z)
         u, v = u.astype(np.float32), v.astype(np.float32)
         fine, coarse = self.texture.on_grid(x, y, z), self.coarse.on_grid(x, y, z)
-        cavity, below = self._draw_wall(canvas, u, v, fine)
+        cavity, below = self._draw_wall(canvas, u, v, fine, coarse)
         self._draw_chest(canvas, u, v, cavity, below, fine, coarse)
         self._draw_spine(canvas, u, v, fine)
         for organ in self.organs:
@@ -96,24 +96,30 @@ class Trunk:
         """Half width and half depth of the muscle outline at level z, mm."""
         return float(np.interp(z, _KNOTS, self.width)), float(np.interp(z, _KNOTS, self.depth))
 
+    def _breasts(self, u: np.ndarray, v: np.ndarray, z: float, side: float, front: float) -> np.ndarray:
+        """Relative radius of the breasts (below 1 inside); they lie flat and sideways in a supine body."""
+        height = 1 - ((z - 60) / 75) ** 2
+        if self.breasts <= 0 or height <= 0.05:
+            return np.full_like(u, np.inf)
+        size = np.sqrt(height)
+        across = (np.abs(u) - 0.58 * side) / (0.46 * side * size)
+        along = (v - 0.62 * front) / ((0.3 * front + self.breasts) * size)
+        return np.sqrt(across**2 + along**2)
+
     def _draw_wall(
-        self, canvas: Canvas, u: np.ndarray, v: np.ndarray, fine: np.ndarray
+        self, canvas: Canvas, u: np.ndarray, v: np.ndarray, fine: np.ndarray, coarse: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Skin, fat, muscle, ribs; returns the cavity (bool) and the height above the diaphragm, negated, in mm."""
         a, b = self.half_axes(canvas.z)
         p = self.squareness
         side, front = self.fat_mm
         skin = _superellipse(u, v - 0.3 * front, a + side, b + front, p) < 1
-        if self.breasts > 0:
-            for sign in (-1, 1):
-                size = self.breasts * np.sqrt(max(0.0, 1 - ((canvas.z - 55) / 65) ** 2))
-                if size > 3:
-                    skin |= ((u - sign * 0.5 * a) / (0.42 * a)) ** 2 + ((v - b - 0.5 * front) / (front + size)) ** 2 < 1
+        breast = self._breasts(u, v, canvas.z, a, b + front)
         muscle = _superellipse(u, v, a, b, p) < 1
-        _fill(canvas, skin, self.suv["fat"], MU_FAT, "fat", 0.3 * fine)
-        gland = skin & ~muscle & (v > 0.75 * b + front) & (fine > -0.3) & (self.breasts > 0)
-        _fill(canvas, gland, self.suv["muscle"], MU_SOFT, "breast", 0.2 * fine)
-        _fill(canvas, muscle, self.suv["muscle"], MU_SOFT, "muscle", 0.15 * fine)
+        _fill(canvas, skin | (breast < 1), self.suv["fat"], MU_FAT, "fat", 0.25 * fine)
+        gland = (breast + 0.12 * coarse < 0.75) & ~muscle
+        _fill(canvas, gland, self.suv["gland"], MU_SOFT, "breast", 0.12 * fine)
+        _fill(canvas, muscle, self.suv["muscle"], MU_SOFT, "muscle", 0.1 * fine + 0.1 * coarse)
         shrink = np.sqrt(max(0.05, 1 - (max(canvas.z - 95.0, 0) / 110) ** 2))
         ca, cb = (a - self.wall_mm) * shrink, (b - (self.wall_mm + self.back_mm) / 2) * shrink
         inner = _superellipse(u, v - (self.back_mm - self.wall_mm) / 2, ca, cb, p)
@@ -126,8 +132,9 @@ class Trunk:
             _fill(canvas, rib, self.suv["marrow"] * 0.7, MU_BONE, "bone", 0.2 * fine)
         drop_left, drop = self.dome
         centre = 0.45 * ca
-        radius = np.minimum(((u + centre) ** 2), ((u - centre) ** 2)) / (0.62 * ca) ** 2 + ((v - 10) / cb) ** 2
-        top = np.where(u > 0, -drop_left, 0.0) - drop * np.minimum(radius, 1.6)
+        radius = np.minimum((u + centre) ** 2, (u - centre) ** 2) / (0.62 * ca) ** 2
+        radius = radius + np.where(v > 10, 0.5, 1.0) * ((v - 10) / cb) ** 2
+        top = np.where(u > 0, -drop_left, 0.0) - drop * np.minimum(radius, 1.2)
         return cavity, top - canvas.z
 
     def _draw_chest(
@@ -141,17 +148,18 @@ class Trunk:
         coarse: np.ndarray,
     ) -> None:
         """Lungs above the diaphragm with their vessels and gravity, mediastinum, belly fat below."""
-        half = self.mediastinum_mm * (1 + 0.15 * coarse) * (1 + 0.25 * np.tanh((canvas.z - 100) / 50))
-        middle = np.abs(u - 4) < half * (1 - 0.35 * np.tanh(v / 60))
+        shape = 0.4 + 0.8 * np.exp(-(((v + 15) / 55) ** 2)) + 0.3 * np.tanh((canvas.z - 110) / 50)
+        half = self.mediastinum_mm * shape * (1 + 0.18 * coarse + 0.04 * fine)
+        middle = np.abs(u - 4) < half
         lung = cavity & (below < 0) & ~middle
         chest = cavity & (below < 0) & middle
         gravity = -0.25 * np.tanh(v / 60)
         vessels = np.where(fine > 1.3, 1.0, 0.0) * np.exp(-((np.abs(u) - half - 20) ** 2) / 40**2)
-        _fill(canvas, lung, self.suv["lung"], MU_LUNG, "lung", gravity + 0.15 * fine + 1.2 * vessels)
+        _fill(canvas, lung, self.suv["lung"], MU_LUNG, "lung", gravity + 0.12 * fine + 0.8 * vessels)
         canvas.mu[lung] *= np.clip(1 + gravity + 0.8 * vessels, 0.6, 3)[lung]
         _fill(canvas, chest, self.suv["mediastinum"], MU_SOFT, "mediastinum", 0.15 * fine + 0.2 * coarse)
         belly = cavity & (below >= 0)
-        _fill(canvas, belly, self.suv["visceral fat"], MU_FAT, "fat", 0.3 * fine)
+        _fill(canvas, belly, self.suv["visceral fat"], MU_FAT, "fat", 0.2 * fine + 0.2 * coarse)
 
     def _draw_spine(self, canvas: Canvas, u: np.ndarray, v: np.ndarray, fine: np.ndarray) -> None:
         """Vertebral body with discs, canal, arch and processes."""
@@ -188,8 +196,11 @@ class Trunk:
 
 
 def _superellipse(u: np.ndarray, v: np.ndarray, a: float, b: float, p: float) -> np.ndarray:
-    """Relative radius: below 1 inside."""
-    return ((np.abs(u) / a) ** p + (np.abs(v) / b) ** p) ** (1 / p)
+    """Relative radius (below 1 inside) of a superellipse that is flatter at the back."""
+    across, along = np.abs(u) / a, np.abs(v) / b
+    front = across**p + along**p
+    back = across ** (p + 0.6) + along ** (p + 0.6)
+    return np.where(v > 0, front ** (1 / p), back ** (1 / (p + 0.6)))
 
 
 def _fill(canvas: Canvas, where: np.ndarray, suv: float, mu: float, label: str, change: np.ndarray) -> None:
@@ -208,6 +219,7 @@ def _draw_suv(rng: np.random.Generator) -> dict[str, float]:
         "lung": (0.42, 0.2),
         "mediastinum": (1.1, 0.15),
         "marrow": (1.5, 0.3),
+        "gland": (0.75, 0.25),
         "blood": (1.6, 0.15),
         "liver": (2.3, 0.15),
     }
@@ -272,12 +284,12 @@ def random_trunk(rng: np.random.Generator, slices: int, region: str) -> Trunk:
         suv=suv,
         organs=draw_organs(rng, suv, float(width[3]), float(depth[3]), back),
         arms=_draw_arms(rng, side) if arms_down else (),
-        breasts=float(rng.uniform(15, 50)) if rng.random() < 0.45 else 0.0,
+        breasts=float(rng.uniform(8, 40)) if rng.random() < 0.45 else 0.0,
         ribs=(float(rng.uniform(24, 30)), float(rng.uniform(0.35, 0.7)), float(rng.uniform(0.2, 0.5))),
         spine=(float(rng.uniform(16, 20)), float(rng.uniform(26, 34)), float(rng.random())),
         warp=(Waves.draw(rng, 90.0, 260.0, rms=4.0), Waves.draw(rng, 90.0, 260.0, rms=4.0)),
         pose=(float(rng.normal(0, 0.06)), float(rng.normal(0, 5)), float(rng.normal(0, 10))),
-        texture=Waves.draw(rng, 10.0, 30.0, rms=1.0, count=24),
+        texture=Waves.draw(rng, 12.0, 45.0, rms=1.0, count=40),
         coarse=Waves.draw(rng, 50.0, 140.0, rms=1.0, count=10),
         lesions=_draw_lesions(rng, levels, float(width[3]), float(depth[3]), suv),
         kbq_per_suv=float(rng.uniform(3, 6)),
