@@ -254,6 +254,8 @@ class Recon:
     """Pixels along a side; default: one a bin."""
     iterations: int | None = None
     """Iterations of mlem (50) or osem (10)."""
+    group: int = 1
+    """Sum so many neighbouring planes first, where counts are few."""
 
     def run(self) -> None:
         _writable(self.out, ("image",))
@@ -269,6 +271,7 @@ class Recon:
             mumap=mumap,
             size=self.size,
             iterations=self.iterations,
+            group=self.group,
             progress=sys.stderr.isatty(),
         )
         write(_stamped(image), self.out)

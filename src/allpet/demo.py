@@ -117,7 +117,8 @@ def generation(demo: Demo) -> None:
         ]
     table = Table(
         f"Medians of {PEOPLE}. Mirror seam: step from the last view to the mirrored first over the usual step. "
-        "Moments: mean share of the energy of the moments n = 0..4 beyond frequency n (Helgason-Ludwig; 0 for a sinogram).",
+        "Moments: mean share of the energy of the moments n = 0..4 beyond frequency n (Helgason-Ludwig; 0 for a "
+        "sinogram).",
         ["", "mirror seam", "moment residual"],
         rows,
     )

@@ -10,12 +10,13 @@ import torch
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam
 from allpet.project import Projector
-from allpet.recon.whole import METHODS, reconstruct, resample_mumap
+from allpet.recon.whole import METHODS, reconstruct, resample_mumap, sum_planes
 from allpet.scan import Image, Scan
 from allpet.scan.core import ACTIVITY_MM
 
 BEAM, GRID = ParallelBeam(60, 48, 4.0), ImageGrid(48, 4.0)
 A = Projector(BEAM, GRID)
+FACTORS = ("sinogram", "attenuation", "background", "normalisation")
 
 
 def disk(radius: float, x: float = 0.0, y: float = 0.0, value: float = 1.0) -> torch.Tensor:
@@ -101,3 +102,19 @@ def test_unknown_method_and_size():
         reconstruct(scan_of_truth(), "magic")
     with pytest.raises(AllpetError, match="at least 1 pixel"):
         reconstruct(scan_of_truth(), size=0)
+
+
+def test_summed_planes_show_the_mean_activity():
+    scan = scan_of_truth(gaps=True)
+    summed = sum_planes(scan, 3)
+    assert len(summed) == 1 and summed.plane_mm == 6.0
+    torch.testing.assert_close(summed.sinogram[0], scan.sinogram.sum(0))
+    assert (summed.live == scan.live[:1]).all()
+    same = scan.planes(slice(0, 1))
+    twice = replace(same, **{name: getattr(same, name).repeat(2, 1, 1) for name in FACTORS})
+    one, both = reconstruct(same, "osem"), reconstruct(twice, "osem", group=2)
+    torch.testing.assert_close(both.array, one.array, rtol=1e-3, atol=1e-4)
+    with pytest.raises(AllpetError, match="at least 1 plane"):
+        sum_planes(scan, 0)
+    with pytest.raises(AllpetError, match="leave out group or mumap"):
+        reconstruct(scan, mumap=Image(MU, GRID), group=3)

@@ -28,6 +28,7 @@ def reconstruct(
     size: int | None = None,
     iterations: int | None = None,
     subsets: int = 8,
+    group: int = 1,
     progress: bool = False,
 ) -> Image:
     """Reconstruct every plane of a scan.
@@ -42,6 +43,7 @@ def reconstruct(
         plane for all, or any other number with the same middle and its own plane distance.
     size : pixels along a side over the radial field of view; default one a bin, at most 256.
     iterations : of ``mlem`` (default 50) or ``osem`` (default 10). subsets : of ``osem``.
+    group : sum so many neighbouring planes first (few counts); see :func:`sum_planes`. Not with a mumap.
     progress : show a progress bar.
 
     Returns
@@ -58,7 +60,9 @@ def reconstruct(
         raise AllpetError(f"size is {size}; it must be at least 1 pixel")
     if mumap is not None and scan.unit != COUNTS:
         raise AllpetError(f"scan in {scan.unit} has no attenuation to correct; leave the mumap out")
-    scan = _parallel(scan)
+    if group != 1 and mumap is not None:
+        raise AllpetError("planes cannot be summed before a mumap is known for each; leave out group or mumap")
+    scan = _parallel(scan if group == 1 else sum_planes(scan, group))
     beam = scan.geometry
     assert isinstance(beam, ParallelBeam)
     grid = beam.image_grid(min(beam.bins, LARGEST_GRID) if size is None else size)
@@ -89,6 +93,40 @@ def _parallel(scan: Scan) -> Scan:
     if scan.background is None and scan.delayeds is not None:
         return replace(scan, background=scan.delayeds)
     return scan
+
+
+def sum_planes(scan: Scan, group: int) -> Scan:
+    """Neighbouring planes summed in groups: counts and background add up, and so do the efficiencies.
+
+    The image of a sum is the mean activity of its planes; the last group may be smaller.
+
+    Parameters
+    ----------
+    scan : in counts. group : planes in each sum, at least 1.
+
+    Raises
+    ------
+    AllpetError : a group below 1, or a scan that is not in counts.
+    """
+    if group < 1:
+        raise AllpetError(f"group is {group}; it must be at least 1 plane")
+    if scan.unit != COUNTS:
+        raise AllpetError(f"scan in {scan.unit} cannot be summed over planes; that is for counts")
+
+    def summed(planes: torch.Tensor | None) -> torch.Tensor | None:
+        return None if planes is None else torch.stack([part.sum(dim=0) for part in planes.split(group)])
+
+    sinogram, normalisation = summed(scan.sinogram), summed(scan.efficiency)
+    assert sinogram is not None
+    return replace(
+        scan,
+        sinogram=sinogram,
+        normalisation=normalisation,
+        attenuation=None,
+        background=summed(scan.background),
+        delayeds=summed(scan.delayeds),
+        plane_mm=scan.plane_mm * group,
+    )
 
 
 def _planes(scan: Scan, A: Projector, method: str, iterations: int | None, subsets: int) -> torch.Tensor:
