@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,10 +50,10 @@ class Organ:
         coarse: np.ndarray,
     ) -> None:
         """Draw the part of the organ that lies in the slice."""
-        reach = 1.3 * max(self.axes)
-        if abs(canvas.z - self.centre[2]) > reach:
+        if abs(canvas.z - self.centre[2]) > 1.3 * max(self.axes):
             return
-        rows, columns = canvas.window(self.centre[0], self.centre[1], reach + 25)
+        reach = 1.3 * max(self.axes if self.turn[1] else self.axes[:2]) + 25
+        rows, columns = canvas.window(self.centre[0], self.centre[1], reach)
         if rows.start >= rows.stop or columns.start >= columns.stop:
             return
         at = (rows, columns)
@@ -82,9 +83,9 @@ class Organ:
     def _level(self, u: np.ndarray, v: np.ndarray, z: float) -> tuple[np.ndarray, np.ndarray]:
         """Relative radius, and relative position along the (turned) first axis."""
         du, dv, dz = u - self.centre[0], v - self.centre[1], z - self.centre[2]
-        c, s = np.cos(self.turn[0]), np.sin(self.turn[0])
+        c, s = math.cos(self.turn[0]), math.sin(self.turn[0])
         first, second = c * du + s * dv, c * dv - s * du
-        c, s = np.cos(self.turn[1]), np.sin(self.turn[1])
+        c, s = math.cos(self.turn[1]), math.sin(self.turn[1])
         first, third = c * first + s * dz, c * dz - s * first
         parts = (first / self.axes[0], second / self.axes[1], third / self.axes[2])
         if self.power == 2:

@@ -88,9 +88,9 @@ class Waves:
         """Values on the grid of rows `y` and columns `x` at level `z`, float32 ``(len(y), len(x))``."""
         across = x[:, None] * self.k[:, 0]
         along = y[:, None] * self.k[:, 1] + (z * self.k[:, 2] + self.phase)
-        even = (np.cos(along) * self.amplitude) @ np.cos(across).T
-        odd = (np.sin(along) * self.amplitude) @ np.sin(across).T
-        return (even - odd).astype(np.float32)
+        rows = np.concatenate((np.cos(along) * self.amplitude, np.sin(along) * -self.amplitude), axis=1)
+        columns = np.concatenate((np.cos(across), np.sin(across)), axis=1)
+        return rows.astype(np.float32) @ columns.astype(np.float32).T
 
     def at(self, points: np.ndarray) -> np.ndarray:
         """Values at `points` in mm, ``(n, 3)`` -> float64 ``(n,)``."""

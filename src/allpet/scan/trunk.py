@@ -7,6 +7,7 @@ Uptake ranges follow published normal FDG values (SUV): blood 1.2-2, liver 1.8-3
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,7 +102,7 @@ class Trunk:
         height = 1 - ((z - 60) / 75) ** 2
         if self.breasts <= 0 or height <= 0.05:
             return np.full_like(u, np.inf)
-        size = np.sqrt(height)
+        size = math.sqrt(height)
         across = (np.abs(u) - 0.58 * side) / (0.46 * side * size)
         along = (v - 0.62 * front) / ((0.3 * front + self.breasts) * size)
         return np.sqrt(across**2 + along**2)
@@ -120,14 +121,14 @@ class Trunk:
         gland = (breast + 0.12 * coarse < 0.75) & ~muscle
         _fill(canvas, gland, self.suv["gland"], MU_SOFT, "breast", 0.12 * fine)
         _fill(canvas, muscle, self.suv["muscle"], MU_SOFT, "muscle", 0.1 * fine + 0.1 * coarse)
-        shrink = np.sqrt(max(0.05, 1 - (max(canvas.z - 95.0, 0) / 110) ** 2))
+        shrink = math.sqrt(max(0.05, 1 - (max(canvas.z - 95.0, 0) / 110) ** 2))
         ca, cb = (a - self.wall_mm) * shrink, (b - (self.wall_mm + self.back_mm) / 2) * shrink
         inner = _superellipse(u, v - (self.back_mm - self.wall_mm) / 2, ca, cb, p)
         cavity = inner < 1
         lower = -0.5 * self.dome[1]
         if canvas.z > lower - 40:
             pitch, slope, duty = self.ribs
-            phase = np.cos(2 * np.pi * (canvas.z + slope * v + 0.1 * np.abs(u)) / pitch)
+            phase = np.cos(2 * math.pi * (canvas.z + slope * v + 0.1 * np.abs(u)) / pitch)
             rib = (inner > 1.02) & (inner < 1.02 + 8.0 / cb) & (phase > duty) & (v > -0.95 * b)
             _fill(canvas, rib, self.suv["marrow"] * 0.7, MU_BONE, "bone", 0.2 * fine)
         drop_left, drop = self.dome
@@ -148,7 +149,7 @@ class Trunk:
         coarse: np.ndarray,
     ) -> None:
         """Lungs above the diaphragm with their vessels and gravity, mediastinum, belly fat below."""
-        shape = 0.4 + 0.8 * np.exp(-(((v + 15) / 55) ** 2)) + 0.3 * np.tanh((canvas.z - 110) / 50)
+        shape = 0.4 + 0.8 * np.exp(-(((v + 15) / 55) ** 2)) + 0.3 * math.tanh((canvas.z - 110) / 50)
         half = self.mediastinum_mm * shape * (1 + 0.18 * coarse + 0.04 * fine)
         middle = np.abs(u - 4) < half
         lung = cavity & (below < 0) & ~middle
