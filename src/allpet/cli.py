@@ -5,7 +5,7 @@ A bad input ends with one line on stderr and exit code 2; nothing half-written s
 
 from __future__ import annotations
 
-import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from tyro.conf import Positional, arg, subcommand
 
 from allpet import __version__
 from allpet.errors import AllpetError
+from allpet.provenance import RUNNING
 
 In = Positional[Annotated[Path, arg(metavar="IN")]]
 Out = Positional[Annotated[Path, arg(metavar="OUT")]]
@@ -186,8 +187,8 @@ class Generate:
     def run(self) -> None:
         _writable(self.out, SCAN_KINDS)
 
-        from allpet.io import write
         from allpet.model import AllPET
+        from allpet.save import save
 
         model = AllPET.from_pretrained(self.model)
         scan = model.generate(
@@ -196,7 +197,7 @@ class Generate:
             seed=self.seed,
             **_given(views=self.views, bins=self.bins, bin_mm=self.bin_mm, sampler=self.sampler, steps=self.steps),
         )
-        write(_stamped(scan, self.seed, model), self.out)
+        save(scan, self.out, self.seed, model.hash)
         print(self.out)
 
 
@@ -224,16 +225,17 @@ class Apply:
     def run(self) -> None:
         _writable(self.out, SCAN_KINDS)
 
-        from allpet.io import read, write
+        from allpet.io import read
         from allpet.model import AllPET
+        from allpet.save import save
 
         scan = _scan(self.source, read(self.source))
         model = AllPET.from_pretrained(self.model)
         known = _given(dose_fraction=self.dose_fraction, samples=self.samples, prompt=self.prompt)
         result = model.apply(self.task, scan, seed=self.seed, **known)
         beside = beside_name(self.out, "-std")
-        write(_stamped(result.std, self.seed, model), beside)
-        write(_stamped(result.expected, self.seed, model), self.out)
+        save(result.std, beside, self.seed, model.hash)
+        save(result.expected, self.out, self.seed, model.hash)
         print(self.out)
         print(beside)
 
@@ -254,14 +256,17 @@ class Recon:
     """Pixels along a side; default: one a bin."""
     iterations: int | None = None
     """Iterations of mlem (50) or osem (10)."""
+    fwhm_mm: float = 0.0
+    """Gaussian filter of the image afterwards, full width at half maximum in mm; default: none."""
     group: int = 1
     """Sum so many neighbouring planes first, where counts are few."""
 
     def run(self) -> None:
         _writable(self.out, ("image",))
 
-        from allpet.io import read, write
+        from allpet.io import read
         from allpet.recon.whole import reconstruct
+        from allpet.save import save
 
         scan = _scan(self.source, read(self.source))
         mumap = None if self.mumap is None else _image(self.mumap, read(self.mumap))
@@ -272,9 +277,10 @@ class Recon:
             size=self.size,
             iterations=self.iterations,
             group=self.group,
+            fwhm_mm=self.fwhm_mm,
             progress=sys.stderr.isatty(),
         )
-        write(_stamped(image), self.out)
+        save(image, self.out)
         print(self.out)
 
 
@@ -319,6 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about = f"allpet {__version__}: a small foundation model for PET in the projection domain. For research only."
     chosen: Any = Command
     command: Any = tyro.cli(chosen, prog="allpet", description=about, args=arguments, config=(tyro.conf.DisallowNone,))
+    running = RUNNING.set(shlex.join(["allpet", *arguments]))
     try:
         command.run()
     except AllpetError as error:
@@ -327,6 +334,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename or command.__class__.__name__.lower()}: {error.strerror or error}")
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+    finally:
+        RUNNING.reset(running)
     return 0
 
 
@@ -352,9 +361,11 @@ def beside_name(path: Path, suffix: str) -> Path:
 
 def _writable(path: Path, kinds: tuple[str, ...]) -> None:
     """Fail before the work rather than after it."""
-    from allpet.io import kind_of
+    from allpet.io import DATASET, kind_of
 
-    kind = kind_of(path, writing=True)
+    kind = kind_of(path)
+    if kind != DATASET:  # which save() writes
+        kind = kind_of(path, writing=True)
     if kind not in kinds:
         raise AllpetError(f"{path}: its ending stands for {kind}; this writes {' or '.join(kinds)}")
     if not path.absolute().parent.is_dir():
@@ -375,16 +386,6 @@ def _image(path: Path, value: Any) -> Any:
     if not isinstance(value, Image):
         raise AllpetError(f"{path}: is a sinogram; give an image (.nii.gz or .hv)")
     return value
-
-
-def _stamped(value: Any, seed: int | None = None, model: Any = None) -> Any:
-    """The scan or image with its provenance in the header."""
-    from dataclasses import replace
-
-    from allpet.provenance import provenance
-
-    facts = provenance(seed=seed, model_hash=None if model is None else model.hash)
-    return replace(value, header={**value.header, "allpet provenance": json.dumps(facts)})
 
 
 if __name__ == "__main__":

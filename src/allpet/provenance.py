@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sys
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import allpet
+
+RUNNING: ContextVar[str | None] = ContextVar("RUNNING", default=None)
+"""The command in full while :func:`allpet.cli.main` runs it."""
 
 
 def provenance(command: str | None = None, seed: int | None = None, model_hash: str | None = None) -> dict[str, Any]:
@@ -39,8 +43,8 @@ def provenance(command: str | None = None, seed: int | None = None, model_hash: 
 
 
 def command_line() -> str:
-    """The process's command line with the program's bare name instead of its path."""
-    return shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]])
+    """The command that runs, else the process's command line with the program's bare name instead of its path."""
+    return RUNNING.get() or shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]])
 
 
 def file_hash(*paths: Path | str) -> str:

@@ -10,7 +10,7 @@ import torch
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam
 from allpet.project import Projector
-from allpet.recon.whole import METHODS, reconstruct, resample_mumap, sum_planes
+from allpet.recon.whole import METHODS, reconstruct, resample_mumap, smooth, sum_planes
 from allpet.scan import Image, Scan
 from allpet.scan.core import ACTIVITY_MM
 
@@ -118,3 +118,14 @@ def test_summed_planes_show_the_mean_activity():
         sum_planes(scan, 0)
     with pytest.raises(AllpetError, match="leave out group or mumap"):
         reconstruct(scan, mumap=Image(MU, GRID), group=3)
+
+
+def test_the_filter_has_the_width_it_says_and_keeps_the_total():
+    plane = torch.zeros(1, 65, 65)
+    plane[0, 32, 32] = 1
+    out = smooth(plane, 6.0)[0]
+    assert float(out.sum()) == pytest.approx(1, rel=1e-3)
+    assert float(out[32, 35] / out[32, 32]) == pytest.approx(0.5, rel=1e-3)
+    assert torch.equal(smooth(plane, 0.0), plane)
+    with pytest.raises(AllpetError, match="0 or more"):
+        reconstruct(scan_of_truth(), fwhm_mm=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -29,6 +30,7 @@ def reconstruct(
     iterations: int | None = None,
     subsets: int = 8,
     group: int = 1,
+    fwhm_mm: float = 0.0,
     progress: bool = False,
 ) -> Image:
     """Reconstruct every plane of a scan.
@@ -44,6 +46,7 @@ def reconstruct(
     size : pixels along a side over the radial field of view; default one a bin, at most 256.
     iterations : of ``mlem`` (default 50) or ``osem`` (default 10). subsets : of ``osem``.
     group : sum so many neighbouring planes first (few counts); see :func:`sum_planes`. Not with a mumap.
+    fwhm_mm : width of a Gaussian filter of each finished plane (full width at half maximum); 0 for none.
     progress : show a progress bar.
 
     Returns
@@ -58,6 +61,8 @@ def reconstruct(
         raise AllpetError(f"method '{method}' is unknown; known: {', '.join(METHODS)}")
     if size is not None and size < 1:
         raise AllpetError(f"size is {size}; it must be at least 1 pixel")
+    if not (math.isfinite(fwhm_mm) and fwhm_mm >= 0):
+        raise AllpetError(f"filter width is {fwhm_mm} mm; it must be 0 or more")
     if mumap is not None and scan.unit != COUNTS:
         raise AllpetError(f"scan in {scan.unit} has no attenuation to correct; leave the mumap out")
     if group != 1 and mumap is not None:
@@ -81,7 +86,15 @@ def reconstruct(
         unit = "counts/mm"
     elif scan.unit == COUNTS:
         out = out / float(scan.counts_per_unit or 1)
-    return Image(out, grid, unit, scan.plane_mm)
+    return Image(smooth(out, fwhm_mm / grid.pixel_mm), grid, unit, scan.plane_mm)
+
+
+def smooth(planes: torch.Tensor, fwhm: float) -> torch.Tensor:
+    """Gaussian filter of each plane, full width at half maximum in pixels; 0 leaves it as it is."""
+    from scipy.ndimage import gaussian_filter
+
+    sigma = fwhm / math.sqrt(8 * math.log(2))
+    return torch.from_numpy(gaussian_filter(planes.numpy(), (0, sigma, sigma))) if sigma > 0 else planes
 
 
 def _parallel(scan: Scan) -> Scan:
