@@ -233,11 +233,12 @@ class Apply:
         model = AllPET.from_pretrained(self.model)
         known = _given(dose_fraction=self.dose_fraction, samples=self.samples, prompt=self.prompt)
         result = model.apply(self.task, scan, seed=self.seed, **known)
-        beside = beside_name(self.out, "-std")
-        save(result.std, beside, self.seed, model.hash)
         save(result.expected, self.out, self.seed, model.hash)
         print(self.out)
-        print(beside)
+        if result.std is not None:
+            beside = beside_name(self.out, "-std")
+            save(result.std, beside, self.seed, model.hash)
+            print(beside)
 
 
 @dataclass
