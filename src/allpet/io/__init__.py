@@ -20,7 +20,7 @@ _ENDINGS: dict[str, tuple[str, str, str | None]] = {
     ".h33": (IMAGE, "images:read_image", None),
     ".nii.gz": (IMAGE, "nifti:read_nifti", "nifti:write_nifti"),
     ".nii": (IMAGE, "nifti:read_nifti", "nifti:write_nifti"),
-    ".zarr": (DATASET, "store:read_store", "store:write_store"),
+    ".zarr": (DATASET, "store:read_store", None),
     ".l": (LIST_MODE, "listmode:read_listmode", None),
     ".hdr": (LIST_MODE, "listmode:read_listmode", None),
     ".hdr.stir": (LIST_MODE, "listmode:read_listmode", None),
@@ -66,7 +66,7 @@ def read(path: Path | str) -> Scan | Image:
 
 
 def write(what: Scan | Image, path: Path | str) -> None:
-    """Write a scan (``.hs``, ``.zarr``) or an image (``.hv``, ``.nii.gz``), whole or not at all.
+    """Write a scan (``.hs``) or an image (``.hv``, ``.nii.gz``), whole or not at all.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def write(what: Scan | Image, path: Path | str) -> None:
     path = Path(path)
     kind, _, writer = _ending(path, writing=True)
     if isinstance(what, Image) != (kind == IMAGE):
-        right = ".hv or .nii.gz" if isinstance(what, Image) else ".hs or .zarr"
-        raise AllpetError(f"{path}: a {type(what).__name__.lower()} cannot be written as {kind}; use {right}")
+        name, right = ("an image", ".hv or .nii.gz") if isinstance(what, Image) else ("a scan", ".hs")
+        raise AllpetError(f"{path}: {name} cannot be written as {kind}; use {right}")
     assert writer is not None
     _function(writer)(what, path)

@@ -10,7 +10,7 @@ import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
-from allpet.io import DATASET, IMAGE, LIST_MODE, kind_of, read, write
+from allpet.io import IMAGE, LIST_MODE, kind_of, read, write
 from allpet.io.files import replacing
 from allpet.scan.core import COUNTS, Image, Scan
 
@@ -57,14 +57,13 @@ def convert(
     if span is None:
         write(read_listmode(src, start_s, stop_s), dst)
         return
-    if target == DATASET:
-        raise AllpetError(f"{dst}: a dataset holds direct planes; write span 1 as .hs")
     _span1(src, dst, start_s, stop_s)
 
 
 def _span1(src: Path, dst: Path, start_s: float | None, stop_s: float | None) -> None:
     """Histogram list mode into all span-1 planes, straight into the output files."""
-    from allpet.io.interfile import companion, sinogram_header, span1_segments
+    from allpet.io.interfile import companion
+    from allpet.io.layout import sinogram_header, span1_segments
     from allpet.io.listmode import Tally, check_events, events, facts, open_listmode
 
     source = open_listmode(src)
@@ -74,7 +73,7 @@ def _span1(src: Path, dst: Path, start_s: float | None, stop_s: float | None) ->
     parts = (dst, companion(dst, "delayeds"))
     tally = Tally()
     with replacing(*(path for part in parts for path in (part.with_suffix(".s"), part))) as temporary:
-        histograms = [np.memmap(temporary[k], "<u2", "w+", shape=(np.prod(shape),)) for k in (0, 2)]
+        histograms = [np.memmap(temporary[k], "<u2", "w+", shape=int(np.prod(shape))) for k in (0, 2)]
         for chunk in events(source, tally, start_s, stop_s):
             for histogram, address in zip(histograms, chunk, strict=True):
                 before = histogram[address]

@@ -26,9 +26,7 @@ sinogram") and read every order of the inner three axes. Factors lie in ``X-atte
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,56 +35,13 @@ from allpet.errors import AllpetError
 from allpet.geometry import Geometry, ParallelBeam, RingBeam
 from allpet.io import rawdata
 from allpet.io.files import check_finite, replacing
-from allpet.io.header import (
-    OWN,
-    Header,
-    centimetres,
-    header_line,
-    mass_first,
-    mass_last,
-    millimetres,
-    parse_header,
-    standard_key,
-)
+from allpet.io.header import Header, mass_first, millimetres, parse_header
+from allpet.io.layout import INNER_AXES, KNOWN, UNKNOWN_SCANNER, Segments, axes, layout, sinogram_header
 from allpet.scan.core import COUNTS, Scan
-from allpet.scan.rebin import ring_pairs, segments
+from allpet.scan.rebin import ring_pairs
 from allpet.scan.scanners import RingScanner, find_scanner
 
 COMPANIONS = ("attenuation", "background", "normalisation", "delayeds")
-
-_UNKNOWN_SCANNER = "Userdefined"
-"""STIR's name for a scanner it has no table of."""
-
-_INNER_AXES = ("axial coordinate", "view", "tangential coordinate")
-
-_KNOWN = rawdata.KEYS | {
-    "applied corrections",
-    "average depth of interaction (cm)",
-    "default bin size (cm)",
-    "default number of arc-corrected bins",
-    "distance between rings (cm)",
-    "effective central bin size (cm)",
-    "image duration (sec)",
-    "image relative start time (sec)",
-    "imaging modality",
-    "inner ring diameter (cm)",
-    "isotope name",
-    "matrix axis label",
-    "matrix size",
-    "maximum number of non-arc-corrected bins",
-    "maximum ring difference per segment",
-    "minimum ring difference per segment",
-    "number of detectors per ring",
-    "number of dimensions",
-    "number of rings",
-    "originating system",
-    "pet data type",
-    "radiopharmaceutical",
-    "scanner type",
-    "type of data",
-    "version of keys",
-    "view offset (degrees)",
-}
 
 
 def stir_views(planes: np.ndarray) -> np.ndarray:
@@ -128,8 +83,8 @@ def read_sinogram(path: Path | str) -> Scan:
     if "normalisation" not in factors and isinstance(geometry, RingBeam) and geometry.block:
         factors["normalisation"] = torch.from_numpy(_missing(geometry, stored, scanner))
     duration = header.number("image duration (sec)", 0.0)
-    rest = header.rest(_KNOWN)
-    if (system := header.own("scanner") or header.text("originating system", _UNKNOWN_SCANNER)) != _UNKNOWN_SCANNER:
+    rest = header.rest(KNOWN)
+    if (system := header.own("scanner") or header.text("originating system", UNKNOWN_SCANNER)) != UNKNOWN_SCANNER:
         rest["originating system"] = system
     if len(stored.planes) > 1:
         rest |= stored.as_header()
@@ -154,113 +109,19 @@ def companion(path: Path, name: str) -> Path:
     return path.with_name(f"{path.stem}-{name}{path.suffix}")
 
 
-@dataclass(frozen=True)
-class Segments:
-    """Planes and ring differences of each segment in file order, and the scanner's rings."""
-
-    planes: tuple[int, ...]
-    lowest: tuple[int, ...]
-    highest: tuple[int, ...]
-    rings: int
-
-    @property
-    def plane_spacing(self) -> float:
-        """Distance between planes over that between rings: a half where direct and cross planes alternate."""
-        return 0.5 if len(self.planes) == 1 and self.lowest != self.highest else 1.0
-
-    def as_header(self) -> dict[str, str]:
-        """The keys that describe several segments, for the header of a Scan."""
-        return {
-            "planes per segment": _braces(self.planes),
-            "minimum ring difference per segment": _braces(self.lowest),
-            "maximum ring difference per segment": _braces(self.highest),
-            "number of rings": str(self.rings),
-        }
-
-
-def span1_segments(rings: int, max_difference: int) -> Segments:
-    """One segment for each ring difference 0, +1, -1, ..."""
-    differences = tuple(segments(max_difference))
-    return Segments(tuple(rings - abs(d) for d in differences), differences, differences, rings)
-
-
-def layout(header: Header) -> tuple[Geometry, Segments]:
-    """Geometry of a sinogram and its segments.
-
-    Raises
-    ------
-    AllpetError : the header describes something else, or nothing that can be.
-    """
-    sizes = _axes(header)
-    views, bins = sizes["view"][0], sizes["tangential coordinate"][0]
-    planes = tuple(sizes["axial coordinate"])
-    lowest, highest = (
-        tuple(header.integers(f"{end} ring difference per segment", default=[0] if len(planes) == 1 else None))
-        for end in ("minimum", "maximum")
-    )
-    if not len(lowest) == len(highest) == len(planes):
-        raise header.fail(f"has {len(planes)} segments but {len(lowest)} ring differences; give one for each segment")
-    stored = Segments(planes, lowest, highest, header.integer("number of rings", max(planes), 1))
-    corrections = header.words("applied corrections", "arc correction")
-    if "arc correction" in corrections or "arc corrected" in corrections:
-        key = "effective central bin size (cm)"
-        width = millimetres(header, key if key in header else "default bin size (cm)")
-        if width <= 0:
-            raise header.fail(f"'{key}' is {width / 10}; it must be positive")
-        return ParallelBeam(views, bins, width), stored
-    scanner = find_scanner(header.text("originating system", ""))
-    detectors = header.integer("number of detectors per ring", 2 * (scanner.views if scanner else views))
-    if detectors != 2 * views:
-        raise header.fail(
-            f"has {views} views of {detectors} detectors without arc correction; unmashed data are needed"
-        )
-    diameter = header.decimal("inner ring diameter (cm)", str(scanner.inner_radius_mm / 5) if scanner else None)
-    depth = header.decimal("average depth of interaction (cm)", str(scanner.depth_mm / 10) if scanner else "0")
-    radius = float((diameter / 2 + depth).scaleb(1))
-    if radius <= 0 or bins >= 2 * views:
-        raise header.fail(f"has {bins} bins on a ring of {detectors} detectors, {radius} mm in radius; that cannot be")
-    block = header.integer(OWN + "block", scanner.block if scanner else 0, high=detectors)
-    return RingBeam(views, bins, radius, block), stored
-
-
-def _axes(header: Header) -> dict[str, list[int]]:
-    """Sizes by axis label; the axial one has a size for each segment."""
-    dimensions = header.integer("number of dimensions", 4, 3, 5)
-    sizes: dict[str, list[int]] = {}
-    for k in range(1, dimensions + 1):
-        label = " ".join(header.text(f"matrix axis label[{k}]").lower().split())
-        sizes[label] = header.integers(f"matrix size[{k}]", 1, 2**24)
-    missing = [label for label in _INNER_AXES if label not in sizes]
-    if missing or len(sizes) != dimensions:
-        raise header.fail(f"has axes {', '.join(sizes)}; a sinogram needs {', '.join(_INNER_AXES)} once each")
-    if any(sizes.get(label, [1]) != [1] for label in ("timing positions", "timing position")):
-        raise header.fail("holds time-of-flight bins; sum them first, data without time of flight are needed")
-    if any(len(sizes[label]) != 1 for label in ("view", "tangential coordinate")):
-        raise header.fail("has several sizes for views or bins; only the axial size may differ between segments")
-    known = {*_INNER_AXES, "segment", "timing positions", "timing position"}
-    if set(sizes) - known:
-        raise header.fail(f"has axes {', '.join(sizes)}; known are {', '.join(sorted(known))}")
-    axial = sizes["axial coordinate"]
-    if sizes.get("segment", [len(axial)]) != [len(axial)]:
-        raise header.fail(f"has {sizes['segment'][0]} segments but {len(axial)} axial sizes; give one for each segment")
-    if len(axial) > 1 and list(sizes).index("segment") < 3:
-        raise header.fail("stores segments inside other axes; 'segment' must be the slowest axis but timing")
-    return sizes
-
-
 def _read_planes(header: Header, geometry: Geometry, planes: int) -> torch.Tensor:
     """The planes in our axes, float32 ``(n, view, radial)``."""
-    sizes = _axes(header)
+    sizes = axes(header)
     views, bins = geometry.shape
     data = rawdata.map_data(header, planes * views * bins)
     factor = rawdata.scale_factor(header)
-    order = [label for label in reversed(sizes) if label in _INNER_AXES]  # slowest first
+    order = [label for label in reversed(sizes) if label in INNER_AXES]  # slowest first
     out = np.empty((planes, views, bins), np.float32)
     start = 0
     for count in sizes["axial coordinate"]:
         shape = {"axial coordinate": count, "view": views, "tangential coordinate": bins}
         block = data[start * views * bins : (start + count) * views * bins].reshape([shape[label] for label in order])
-        block = block.transpose([order.index(label) for label in _INNER_AXES])
+        block = block.transpose([order.index(label) for label in INNER_AXES])
         for k, plane in enumerate(block, start):
             out[k] = rawdata.to_float32(plane, factor)
         start += count
@@ -318,125 +179,3 @@ def _remove_stale(path: Path, kept: set[Path]) -> None:
         if ours:
             old.unlink()
             old.with_suffix(".s").unlink(missing_ok=True)
-
-
-def sinogram_header(scan: Scan, n: int, data_name: str, own: dict[str, Any] | None = None, dtype: str = "<f4") -> str:
-    """Text of the header of a scan whose ``n`` planes stand in ``data_name``.
-
-    Parameters
-    ----------
-    own : more of our comment keys. dtype : little-endian type of the numbers in the file.
-    """
-    facts = {standard_key(key): value for key, value in scan.header.items()}
-    system = facts.get("originating system")
-    scanner = find_scanner(str(system))
-    stored = segments_of(n, facts, scanner)
-    if scanner is not None and (stored.rings, scan.geometry.views) != (scanner.rings, scanner.views):
-        scanner = None  # its tables in STIR do not fit what is left
-    lines = [
-        ("!INTERFILE", ""),
-        ("!imaging modality", "PT"),
-        ("name of data file", data_name),
-        ("originating system", scanner.name if scanner else _UNKNOWN_SCANNER),
-        ("!version of keys", "STIR3.0"),
-        ("!GENERAL DATA", ""),
-        ("!GENERAL IMAGE DATA", ""),
-        ("!type of data", "PET"),
-        ("patient orientation", facts.get("patient orientation", "head_in")),
-        ("patient rotation", facts.get("patient rotation", "supine")),
-        ("imagedata byte order", "LITTLEENDIAN"),
-        ("!PET STUDY (General)", ""),
-        ("!PET data type", "Emission"),
-        ("applied corrections", "{arc correction}" if isinstance(scan.geometry, ParallelBeam) else "{None}"),
-        ("!number format", "float" if "f" in dtype else "unsigned integer"),
-        ("!number of bytes per pixel", np.dtype(dtype).itemsize),
-        *_matrix_lines(scan.geometry, stored),
-        *_scanner_lines(scan, stored, scanner),
-        ("number of time frames", 1),
-    ]
-    if scan.duration_s:
-        lines += [("image duration (sec)[1]", repr(float(scan.duration_s))), ("image relative start time (sec)[1]", 0)]
-    if scan.tracer:
-        lines.append(("radiopharmaceutical", scan.tracer))
-    if scan.isotope:
-        lines.append(("isotope name", mass_last(scan.isotope)))
-    written = {standard_key(key) for key, _ in lines} | _KNOWN | {"planes per segment"}
-    lines += [(key, value) for key, value in scan.header.items() if standard_key(key) not in written]
-    notes = {
-        "scanner": None if scanner else system,
-        "unit": scan.unit,
-        "region": scan.region,
-        "dose fraction": scan.dose_fraction,
-        "counts per unit": scan.counts_per_unit,
-        "block": getattr(scan.geometry, "block", None),
-        **(own or {}),
-    }
-    lines += [(f"; {OWN}{key}", value) for key, value in notes.items() if value is not None]
-    return "".join(header_line(key, value) for key, value in [*lines, ("!END OF INTERFILE", "")])
-
-
-def segments_of(n: int, facts: dict[str, Any], scanner: RingScanner | None) -> Segments:
-    """Segments to write: those the header remembers, all ring differences of a known scanner's direct planes, or one
-    segment of ring difference 0."""
-    if scanner is not None and n == scanner.direct_planes:
-        return Segments((n,), (-scanner.max_ring_difference,), (scanner.max_ring_difference,), scanner.rings)
-    try:
-        planes, lowest, highest = (
-            tuple(int(part) for part in str(facts[key]).strip("{} ").split(","))
-            for key in (
-                "planes per segment",
-                "minimum ring difference per segment",
-                "maximum ring difference per segment",
-            )
-        )
-        if sum(planes) == n and len(planes) == len(lowest) == len(highest):
-            return Segments(planes, lowest, highest, int(facts["number of rings"]))
-    except (KeyError, ValueError):
-        pass
-    return Segments((n,), (0,), (0,), n)
-
-
-def _matrix_lines(geometry: Geometry, stored: Segments) -> list[tuple[str, Any]]:
-    lines: list[tuple[str, Any]] = [("number of dimensions", 4)]
-    for k, (label, size) in {
-        4: ("segment", len(stored.planes)),
-        3: ("axial coordinate", _braces(stored.planes)),
-        2: ("view", geometry.views),
-        1: ("tangential coordinate", geometry.bins),
-    }.items():
-        lines += [(f"matrix axis label [{k}]", label), (f"!matrix size [{k}]", size)]
-    return [
-        *lines,
-        ("minimum ring difference per segment", _braces(stored.lowest)),
-        ("maximum ring difference per segment", _braces(stored.highest)),
-    ]
-
-
-def _braces(numbers: tuple[int, ...]) -> str:
-    return "{ " + ",".join(map(str, numbers)) + " }"
-
-
-def _scanner_lines(scan: Scan, stored: Segments, scanner: RingScanner | None) -> list[tuple[str, Any]]:
-    """Scanner parameters and bin size; a ring just outside the field of view where the scanner is unknown."""
-    geometry = scan.geometry
-    if isinstance(geometry, ParallelBeam):
-        bin_mm, radius, depth = geometry.bin_mm, float(np.ceil(0.6 * geometry.fov_mm)), 0.0
-    else:
-        bin_mm, radius, depth = geometry.radius_mm * np.pi / geometry.crystals, geometry.radius_mm, 0.0
-    if scanner is not None and (radius == scanner.beam.radius_mm or isinstance(geometry, ParallelBeam)):
-        radius, depth = scanner.inner_radius_mm, scanner.depth_mm
-    return [
-        ("Scanner parameters", ""),
-        ("Scanner type", scanner.name if scanner else _UNKNOWN_SCANNER),
-        ("Number of rings", stored.rings),
-        ("Number of detectors per ring", 2 * geometry.views),
-        ("Inner ring diameter (cm)", centimetres(2 * radius)),
-        ("Average depth of interaction (cm)", centimetres(depth)),
-        ("Distance between rings (cm)", centimetres(scan.plane_mm / stored.plane_spacing)),
-        ("Default bin size (cm)", centimetres(bin_mm)),
-        ("View offset (degrees)", 0),
-        ("Maximum number of non-arc-corrected bins", geometry.bins),
-        ("Default number of arc-corrected bins", geometry.bins),
-        ("end scanner parameters", ""),
-        ("effective central bin size (cm)", centimetres(bin_mm)),
-    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -12,6 +13,7 @@ from allpet.io.header import Header
 KEYS = {
     "name of data file",
     "data offset in bytes",
+    "data starting block",
     "imagedata byte order",
     "number format",
     "number of bytes per pixel",
@@ -86,7 +88,7 @@ def data_path(header: Header) -> Path:
     name = header.text("name of data file")
     beside = header.path.parent / PureWindowsPath(name).name
     for path in (header.path.parent / name, beside):
-        if "\0" not in name and path.is_file():
+        if os.path.isfile(path):  # unlike Path.is_file, False for names that no file can have
             return path
     raise header.fail(f"its data file '{name}' does not exist; put it beside the header")
 
@@ -102,7 +104,7 @@ def map_data(header: Header, count: int) -> np.ndarray:
         raise header.fail("holds several time frames; give a header of one frame")
     dtype = number_type(header)
     path = data_path(header)
-    offset = header.integer("data offset in bytes", 0)
+    offset = header.integer("data offset in bytes", 2048 * header.integer("data starting block", 0))
     size = file_size(path) - offset
     if size != count * dtype.itemsize:
         raise header.fail(
@@ -116,4 +118,5 @@ def to_float32(data: np.ndarray, factor: float) -> np.ndarray:
     """``data * factor`` rounded once to float32, in the machine's byte order."""
     if factor == 1.0:
         return data.astype(np.float32)
-    return (data.astype(np.float64) * factor).astype(np.float32)
+    with np.errstate(over="ignore"):  # too large becomes infinite, which check_finite reports
+        return (data.astype(np.float64) * factor).astype(np.float32)

@@ -50,44 +50,52 @@ def crystal_factors(delayeds: np.ndarray, beam: RingBeam) -> np.ndarray:
     return factor
 
 
-def smooth_randoms(delayeds: torch.Tensor, beam: RingBeam) -> torch.Tensor:
-    """Expected randoms of every line: crystal factors from all planes together, scaled to each plane's own total.
+def smooth_randoms(scan: Scan) -> torch.Tensor:
+    """Expected randoms of every line from the scan's delayeds; each plane keeps the total that was measured there.
+
+    On a raw ring: crystal factors from all planes together, scaled to each plane. On a parallel beam the crystals are
+    no longer known: there each plane is smoothed by a wide Gaussian, weighted by efficiency, across the mirrored seam.
 
     Parameters
     ----------
-    delayeds : counts ``(n, view, radial)`` on a raw ring geometry.
+    scan : with ``delayeds``.
 
     Returns
     -------
-    float32 ``(n, view, radial)``: positive on live lines of planes with any delayeds, 0 in gaps, and the same total in
-    each plane as was measured there.
+    float32 ``(n, view, radial)``: positive on live lines of planes with any delayeds, 0 where nothing was measured.
 
     Raises
     ------
-    AllpetError : a shape that does not fit the geometry.
+    AllpetError : no delayeds.
     """
-    if delayeds.ndim != 3 or tuple(delayeds.shape[1:]) != beam.shape:
-        raise AllpetError(
-            f"delayeds of shape {tuple(delayeds.shape)} do not fit (n, {beam.views}, {beam.bins}) of the geometry"
-        )
-    live = beam.live()
-    totals = delayeds[:, torch.from_numpy(live)].sum(dim=1, dtype=torch.float64)
-    factor = crystal_factors(delayeds.sum(dim=0, dtype=torch.float64).numpy(), beam)
-    first, second = beam.crystal_pairs()
-    shape = torch.from_numpy(factor[first] * factor[second] * live)
-    shape = shape / shape.sum().clamp_min(1e-300)
-    return (totals[:, None, None] * shape).to(torch.float32)
+    if scan.delayeds is None:
+        raise AllpetError("the scan has no delayeds; give its randoms as background, or the delayeds beside it")
+    delayeds = scan.delayeds.to(torch.float64)
+    if isinstance(scan.geometry, RingBeam):
+        live = scan.geometry.live()
+        factor = crystal_factors(delayeds.sum(dim=0).numpy(), scan.geometry)
+        first, second = scan.geometry.crystal_pairs()
+        shape = torch.from_numpy(factor[first] * factor[second] * live)[None]
+    else:
+        weight = torch.ones_like(delayeds) if scan.normalisation is None else scan.normalisation.to(torch.float64)
+        mean = _wide_gaussian(delayeds.numpy()) / np.maximum(_wide_gaussian(weight.numpy()), 1e-30)
+        shape = torch.from_numpy(np.maximum(mean, 0.0)) * weight
+    total = torch.where(shape > 0, delayeds, 0.0).sum(dim=(1, 2), keepdim=True)
+    return (total * shape / shape.sum(dim=(1, 2), keepdim=True).clamp_min(1e-300)).to(torch.float32)
+
+
+def _wide_gaussian(planes: np.ndarray) -> np.ndarray:
+    """Each plane smoothed with a standard deviation of a twelfth of its views and of its bins."""
+    from scipy.ndimage import gaussian_filter
+
+    views, bins = planes.shape[1:]
+    whole_turn = np.concatenate([planes, planes[..., ::-1]], axis=1)
+    smooth = gaussian_filter(whole_turn, (0, views / 12, bins / 12), mode=("nearest", "wrap", "nearest"))
+    return smooth[:, :views]
 
 
 def with_randoms(scan: Scan) -> Scan:
-    """The scan with smoothed delayeds as background, where it has delayeds and no background yet.
-
-    Raises
-    ------
-    AllpetError : the delayeds are not on a raw ring geometry.
-    """
+    """The scan with smoothed delayeds as background, where it has delayeds and no background yet."""
     if scan.background is not None or scan.delayeds is None:
         return scan
-    if not isinstance(scan.geometry, RingBeam):
-        raise AllpetError("randoms are estimated from raw delayeds; do it before arc correction")
-    return replace(scan, background=smooth_randoms(scan.delayeds, scan.geometry))
+    return replace(scan, background=smooth_randoms(scan))
