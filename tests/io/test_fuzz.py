@@ -35,8 +35,20 @@ VALUES = st.sampled_from(
         "/",
         "\0",
         "x" * 300,
+        "float",
+        "bit",
+        "2",
+        "4",
+        "segment",
+        "view",
+        "{None}",
+        "[1]",
+        ":=",
+        "BIGENDIAN",
+        "Siemens mMR",
+        "0.1",
+        "{0 }",
     ]
-    + ["float", "bit", "2", "4", "segment", "view", "{None}", "[1]", ":=", "BIGENDIAN", "Siemens mMR", "0.1", "{0 }"]
 )
 
 

@@ -135,12 +135,17 @@ def test_convert(tmp_path: Path) -> None:
     convert(tmp_path / "b.nii.gz", tmp_path / "c.hv")
     assert torch.equal(read(tmp_path / "c.hv").array, image.array)
     convert(tmp_path / "s.hs", tmp_path / "t.hs")
-    assert torch.equal(read(tmp_path / "t.hs").sinogram, scan.sinogram)
+    back = read(tmp_path / "t.hs")
+    assert torch.equal(back.sinogram, scan.sinogram) and "allpet_version" in back.header["provenance"]
+    assert "; allpet provenance := {" in (tmp_path / "t.hs").read_text()  # a comment for everybody else
+    convert(tmp_path / "t.hs", tmp_path / "t.zarr")
+    assert torch.equal(read(tmp_path / "t.zarr").sinogram, scan.sinogram)
     for source, target, options, expected in (
         ("s.hs", "x.nii.gz", {}, "allpet recon"),
         ("a.hv", "x.hs", {}, "no sinogram"),
         ("s.hs", "x.hs", {"span": 1}, "list mode"),
         ("s.hs", "s.hs", {}, "input itself"),
+        ("s.hs", "x.l", {}, "list mode cannot be written"),
         ("gone.hs", "x.hs", {}, "does not exist"),
     ):
         with pytest.raises(AllpetError, match=expected):

@@ -135,6 +135,8 @@ def test_span1_refuses_what_16_bits_cannot_hold(tmp_path: Path) -> None:
     path = write_words(tmp_path, [PROMPT] * 65536)
     with pytest.raises(AllpetError, match="65535"):
         convert(path, tmp_path / "out.hs", span=1)
+    with pytest.raises(AllpetError, match=r"\.hs only"):
+        convert(path, tmp_path / "out.zarr", span=1)
     assert {item.name for item in tmp_path.iterdir()} == {"events.l", "events.l.hdr"}
 
 
@@ -161,6 +163,7 @@ def test_real_scan_round_trips_and_span1_rebins_to_it(tmp_path: Path) -> None:
     back = read(tmp_path / "direct.hs")
     for name in ("sinogram", "delayeds", "normalisation"):
         assert torch.equal(getattr(back, name), getattr(scan, name)), name
+    assert "allpet_version" in back.header.pop("provenance")
     assert (back.geometry, back.plane_mm, back.header) == (scan.geometry, scan.plane_mm, scan.header)
     convert(real_file(), tmp_path / "all.hs", span=1)
     planes = np.memmap(tmp_path / "all.s", "<u2", "r", shape=(4084, 252, 344))

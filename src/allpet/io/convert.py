@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
-from allpet.io import IMAGE, LIST_MODE, kind_of, read, write
+from allpet.io import IMAGE, LIST_MODE, kind_of, read
 from allpet.io.files import replacing
+from allpet.provenance import provenance
+from allpet.save import HEADER_KEY, save
 from allpet.scan.core import COUNTS, Image, Scan
 
 
@@ -37,11 +40,13 @@ def convert(
     AllpetError : endings that do not go together, anything wrong with the input, an output that cannot be written.
     """
     src, dst = Path(src), Path(dst)
-    source, target = kind_of(src), kind_of(dst, writing=True)
+    source, target = kind_of(src), kind_of(dst)
     if not src.exists():
         raise AllpetError(f"{src}: does not exist; give an existing file")
     if dst.exists() and src.samefile(dst):
         raise AllpetError(f"{dst}: is the input itself; name another output")
+    if target == LIST_MODE:
+        raise AllpetError(f"{dst}: list mode cannot be written; use .hs")
     if (source == IMAGE) != (target == IMAGE):
         hint = "use 'allpet recon' to make an image" if target == IMAGE else "an image is no sinogram"
         raise AllpetError(f"{src}: {source} cannot be converted to {target}; {hint}")
@@ -50,13 +55,15 @@ def convert(
     if source != LIST_MODE:
         if span is not None or start_s is not None or stop_s is not None:
             raise AllpetError(f"{src}: span and times are for list mode; leave them out")
-        write(read(src), dst)
+        save(read(src), dst)
         return
     from allpet.io.listmode import read_listmode
 
     if span is None:
-        write(read_listmode(src, start_s, stop_s), dst)
+        save(read_listmode(src, start_s, stop_s), dst)
         return
+    if not dst.name.lower().endswith(".hs"):
+        raise AllpetError(f"{dst}: span 1 is written as .hs only; name such a file")
     _span1(src, dst, start_s, stop_s)
 
 
@@ -84,7 +91,7 @@ def _span1(src: Path, dst: Path, start_s: float | None, stop_s: float | None) ->
         for histogram in histograms:
             histogram.flush()
         known = facts(source, tally)
-        known["header"] = known["header"] | stored.as_header()
+        known["header"] |= stored.as_header() | {HEADER_KEY: json.dumps(provenance())}
         like = Scan(torch.zeros(1, *scanner.beam.shape), scanner.beam, COUNTS, plane_mm=scanner.ring_mm, **known)
         for k, part in enumerate(parts):
             own = {"part of": dst.name} if k else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -13,6 +14,8 @@ from allpet.errors import AllpetError
 MAX_BYTES = 1 << 20
 OWN = "allpet "
 """Prefix of our own keys, written as comments (``; allpet unit := counts``) that other readers skip."""
+NOTES = ("provenance", "list mode note", "padded to a square from")
+"""Keys of a Scan's or Image's header that no other program knows: written as comments, read back as header keys."""
 
 
 def standard_key(key: str) -> str:
@@ -104,12 +107,13 @@ class Header:
         return None if self.own(key) is None else self.number(OWN + key)
 
     def rest(self, known: set[str]) -> dict[str, str]:
-        """Keys nobody asked for, in their own spelling, without section titles and our own keys."""
-        return {
+        """Keys nobody asked for, in their own spelling, without section titles; of our own keys only the notes."""
+        foreign = {
             self.spelling[key]: value
             for key, value in self.values.items()
             if value and not key.startswith(OWN) and re.sub(r"\[\d+\]$", "", key) not in known
         }
+        return foreign | {note: text for note in NOTES if (text := self.own(note))}
 
 
 def parse_header(path: Path) -> Header:
@@ -157,8 +161,14 @@ def parse_header(path: Path) -> Header:
 
 
 def header_line(key: str, value: object) -> str:
-    """One line of a header; line breaks in the value become spaces."""
-    return f"{' '.join(str(key).split())} := {' '.join(str(value).split())}\n"
+    """One line of a header; white space in the value becomes one space, none before a ``;`` (it would be a comment)."""
+    text = " ".join(str(value).split()).replace(" ;", ";")
+    return f"{' '.join(str(key).split())} := {text}\n"
+
+
+def note_lines(facts: Mapping[str, object]) -> list[tuple[str, object]]:
+    """The notes among header facts as comment lines."""
+    return [(f"; {OWN}{note}", facts[note]) for note in NOTES if note in facts]
 
 
 def millimetres(header: Header, key: str, default: str | None = None) -> float:

@@ -14,7 +14,7 @@ import torch
 from allpet.geometry import ImageGrid
 from allpet.io import rawdata
 from allpet.io.files import check_finite, replacing, square
-from allpet.io.header import OWN, Header, header_line, parse_header, standard_key
+from allpet.io.header import NOTES, OWN, Header, header_line, note_lines, parse_header, standard_key
 from allpet.scan.core import Image
 
 UNKNOWN_UNIT = "unknown"
@@ -129,7 +129,7 @@ def image_header(image: Image, data_name: str) -> str:
     for k, (size, step) in enumerate(sizes, 1):
         lines.append((f"first pixel offset (mm) [{k}]", repr(0.0 if k == 3 else -(size - 1) / 2 * step)))
     lines.append(("number of time frames", 1))
-    written = {standard_key(key) for key, _ in lines} | _KNOWN
+    written = {standard_key(key) for key, _ in lines} | _KNOWN | set(NOTES)
     lines += [(key, value) for key, value in image.header.items() if standard_key(key) not in written]
-    lines += [(f"; {OWN}unit", image.unit), ("!END OF INTERFILE", "")]
+    lines += [(f"; {OWN}unit", image.unit), *note_lines(facts), ("!END OF INTERFILE", "")]
     return "".join(header_line(key, value) for key, value in lines)

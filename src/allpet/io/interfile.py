@@ -164,7 +164,7 @@ def write_sinogram(scan: Scan, path: Path | str) -> None:
             }
             text = sinogram_header(scan, len(scan), part.with_suffix(".s").name, own if k else {})
             temporary[2 * k + 1].write_text(text, "utf-8")
-        _remove_stale(path, {part for part, _ in parts})
+    _remove_stale(path, {part for part, _ in parts})
 
 
 def _remove_stale(path: Path, kept: set[Path]) -> None:

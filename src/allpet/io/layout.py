@@ -9,7 +9,17 @@ import numpy as np
 
 from allpet.geometry import Geometry, ParallelBeam, RingBeam
 from allpet.io import rawdata
-from allpet.io.header import OWN, Header, centimetres, header_line, mass_last, millimetres, standard_key
+from allpet.io.header import (
+    NOTES,
+    OWN,
+    Header,
+    centimetres,
+    header_line,
+    mass_last,
+    millimetres,
+    note_lines,
+    standard_key,
+)
 from allpet.scan.core import Scan
 from allpet.scan.rebin import segments
 from allpet.scan.scanners import RingScanner, find_scanner
@@ -181,7 +191,7 @@ def sinogram_header(scan: Scan, n: int, data_name: str, own: dict[str, Any] | No
         lines.append(("radiopharmaceutical", scan.tracer))
     if scan.isotope:
         lines.append(("isotope name", mass_last(scan.isotope)))
-    written = {standard_key(key) for key, _ in lines} | KNOWN | {"planes per segment"}
+    written = {standard_key(key) for key, _ in lines} | KNOWN | {"planes per segment", *NOTES}
     lines += [(key, value) for key, value in scan.header.items() if standard_key(key) not in written]
     notes = {
         "scanner": None if scanner else system,
@@ -193,6 +203,7 @@ def sinogram_header(scan: Scan, n: int, data_name: str, own: dict[str, Any] | No
         **(own or {}),
     }
     lines += [(f"; {OWN}{key}", value) for key, value in notes.items() if value is not None]
+    lines += note_lines(facts)
     return "".join(header_line(key, value) for key, value in [*lines, ("!END OF INTERFILE", "")])
 
 

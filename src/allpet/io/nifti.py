@@ -33,12 +33,17 @@ def load(path: Path | str) -> Any:
     ------
     AllpetError : missing, not NIfTI, not three-dimensional.
     """
+    import warnings
+
     import nibabel
+    from nibabel.imageglobals import LoggingOutputSuppressor
 
     path = Path(path)
     file_size(path)
     try:
-        nifti = nibabel.Nifti1Image.from_filename(path)
+        with LoggingOutputSuppressor(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            nifti = nibabel.Nifti1Image.from_filename(path)
     except Exception as error:  # nibabel raises many kinds on damaged files
         raise AllpetError(f"{path}: is not a readable NIfTI file ({_one_line(error)}); give a whole .nii.gz") from None
     shape = nifti.shape
@@ -61,9 +66,10 @@ def geometry(nifti: Any, path: Path) -> tuple[np.ndarray, float, float]:
     from nibabel import orientations
 
     affine = np.asarray(nifti.affine, float)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    axes = orientations.io_orientation(affine) if np.isfinite(affine).all() else np.full((3, 2), np.nan)
+    if np.isnan(axes).any():
         raise AllpetError(f"{path}: its affine is singular or not finite; a NIfTI image with sizes in mm is needed")
-    turn = orientations.ornt_transform(orientations.io_orientation(affine), orientations.axcodes2ornt("LPI"))
+    turn = orientations.ornt_transform(axes, orientations.axcodes2ornt("LPI"))
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     width, height, plane_mm = (float(sizes[int(np.flatnonzero(turn[:, 0] == k)[0])]) for k in range(3))
     if abs(width - height) > 1e-3 * width:
