@@ -74,7 +74,8 @@ class RingBeam:
 
     With ``t = bin - bins // 2`` the line of view v joins crystals ``v + floor(t / 2)`` and
     ``v - floor((t + 1) / 2) + views`` (mod ``crystals = 2 * views``) and passes the axis at
-    ``s = radius_mm * sin(pi * t / crystals)``.
+    ``s = radius_mm * sin(pi * t / crystals)``. Positions count in the scanner's own sense, from the front towards the
+    patient's left: view v is at ``-v * pi / views`` in the axes above (odd t: half a view before it).
 
     Parameters
     ----------
@@ -106,7 +107,7 @@ class RingBeam:
 
     @property
     def angles(self) -> np.ndarray:
-        """View angles phi in radians, float64 ``(views,)``."""
+        """View angles in the scanner's own sense in radians, float64 ``(views,)``."""
         return np.arange(self.views) * (math.pi / self.views)
 
     @property
