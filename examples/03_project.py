@@ -11,7 +11,7 @@ y = A(x)
 print("image", tuple(x.shape), "-> sinogram", tuple(y.shape))
 
 other = torch.rand(y.shape, generator=torch.Generator().manual_seed(1))
-left, right = float((y * other).sum()), float((x * A.adjoint(other)).sum())
+left, right = (y * other).sum().item(), (x * A.adjoint(other)).sum().item()
 print(f"<A x, y> = {left:.2f}, <x, A' y> = {right:.2f}")
 assert abs(left - right) < 1e-5 * abs(left)
 

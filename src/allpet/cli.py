@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -135,27 +136,26 @@ class Simulate:
 
 @dataclass
 class Train:
-    """Train on a dataset store; the same command resumes, and both limits count from the very start."""
+    """Train on dataset stores; the same command resumes, and both limits count from the very start."""
 
-    data: Path
-    """Dataset store (.zarr)."""
+    data: tuple[Path, ...]
+    """Dataset stores (.zarr) of ideal projections, one or several."""
     out: Path
     """Run folder: checkpoints, log, and a model that --model takes."""
-    recipe: str | None = None
-    """Name of a recipe."""
+    recipe: str = "base"
+    """What to train: base (first stage and denoiser) or low-dose (restorer)."""
     max_minutes: float | None = None
-    """Stop after this long, all runs together."""
+    """Stop after this long, all runs together; default 20 if no limit is given."""
     max_steps: int | None = None
     """Stop after this many steps, all runs together."""
+    seed: int = 0
+    """Seed of weights, samples and noise."""
 
     def run(self) -> None:
         from allpet.train import train
 
-        train(
-            self.data,
-            self.out,
-            **_given(recipe=self.recipe, max_minutes=self.max_minutes, max_steps=self.max_steps),
-        )
+        shown = sys.stderr.isatty()
+        train(self.data, self.out, self.recipe, self.max_minutes, self.max_steps, seed=self.seed, progress=shown)
         print(self.out)
 
 
@@ -232,7 +232,8 @@ class Apply:
         scan = _scan(self.source, read(self.source))
         model = AllPET.from_pretrained(self.model)
         known = _given(dose_fraction=self.dose_fraction, samples=self.samples, prompt=self.prompt)
-        result = model.apply(self.task, scan, seed=self.seed, **known)
+        with _planes_done(self.task) as progress:
+            result = model.apply(self.task, scan, seed=self.seed, progress=progress, **known)
         save(result.expected, self.out, self.seed, model.hash)
         print(self.out)
         if result.std is not None:
@@ -371,6 +372,17 @@ def _writable(path: Path, kinds: tuple[str, ...]) -> None:
         raise AllpetError(f"{path}: its ending stands for {kind}; this writes {' or '.join(kinds)}")
     if not path.absolute().parent.is_dir():
         raise AllpetError(f"{path}: folder '{path.parent}' does not exist; create it first")
+
+
+@contextmanager
+def _planes_done(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with an estimate, moved by ``(planes done, planes in all)``; silent without a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        step = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(step, completed=done, total=total)
 
 
 def _scan(path: Path, value: Any) -> Any:
