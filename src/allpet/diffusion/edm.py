@@ -54,7 +54,11 @@ def seeded_noise(shape: Sequence[int], seed: int, indices: Sequence[int], stream
 
 @torch.no_grad()
 def sample(
-    denoiser: Denoiser, noise: torch.Tensor, condition: Condition, sampler: str = "dpm", steps: int = 10,
+    denoiser: Denoiser,
+    noise: torch.Tensor,
+    condition: Condition,
+    sampler: str = "dpm",
+    steps: int = 10,
     guidance: float = 1.0,
 ) -> torch.Tensor:
     """Clean latents from noise.

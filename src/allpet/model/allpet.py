@@ -149,13 +149,15 @@ class AllPET:
         views, bins = self.beam.shape
         blank = Condition.blank(n, basis.channels, views // basis.patch, bins // basis.patch)
 
+        prompt = prompt or Prompt()
+
         def word(value: str | None, known: tuple[str, ...], trained: list[str]) -> torch.Tensor:
             return torch.full((n,), known.index(value) + 1 if value in known and value in trained else 0)
 
         return replace(
             blank,
-            tracer=word(prompt and prompt.tracer, TRACERS, self.config["tracers"]),
-            region=word(prompt and prompt.region, REGIONS, self.config["regions"]),
+            tracer=word(prompt.tracer, TRACERS, self.config["tracers"]),
+            region=word(prompt.region, REGIONS, self.config["regions"]),
             task=word(task, TASKS, list(TASKS)),
             log_pitch=torch.full((n,), bin_mm / 4).log(),
         )
@@ -200,8 +202,8 @@ class AllPET:
         beam, target = self._beams(str(wanted.region), views, bins, bin_mm)
         projector = Projector(target, beam.image_grid())
         planes = [projector(image) for image, _ in self._draw(wanted, beam, n, None, sampler, steps, seed, guidance)]
-        known = dict(tracer=wanted.tracer, isotope=wanted.isotope, region=wanted.region)
-        return Scan(torch.cat(planes), target, unit=ACTIVITY_MM, **known)
+        scan = Scan(torch.cat(planes), target, unit=ACTIVITY_MM)
+        return replace(scan, tracer=wanted.tracer, isotope=wanted.isotope, region=wanted.region)
 
     def generate_parts(
         self, prompt: str, mask: torch.Tensor, sampler: str = "dpm", steps: int = 10, seed: int = 0

@@ -53,8 +53,9 @@ class Condition:
         keep = torch.zeros_like(self.tracer) if drop is None else (~drop).long()
         return replace(self, tracer=self.tracer * keep, region=self.region * keep)
 
-    def __getitem__(self, index: slice) -> Condition:
-        return Condition(**{name: value[index] for name, value in vars(self).items()})
+    def join(self, other: Condition) -> Condition:
+        """These samples and then those."""
+        return Condition(**{name: torch.cat([value, getattr(other, name)]) for name, value in vars(self).items()})
 
 
 class Denoiser(nn.Module):
@@ -67,6 +68,7 @@ class Denoiser(nn.Module):
     """
 
     sign: torch.Tensor
+    frequencies: torch.Tensor
 
     def __init__(
         self,

@@ -32,6 +32,7 @@ class PatchBasis(nn.Module):
         super().__init__()
         if not 1 <= channels <= patch * patch:
             raise AllpetError(f"channels is {channels}; it must be between 1 and {patch * patch}")
+        self.config = dict(patch=patch, channels=channels)
         self.patch, self.channels = patch, channels
         self.register_buffer("basis", torch.zeros(channels, 1, patch, patch))
         self.register_buffer("sign", torch.ones(channels))

@@ -53,7 +53,9 @@ def parse_prompt(text: str, tracers: tuple[str, ...] = TRACERS, regions: tuple[s
         if not word:
             continue
         pieces = [word]
-        match = re.fullmatch(r"(\d{1,3}[A-Za-z]{1,2})-(.+)", word) or re.fullmatch(r"([A-Za-z]{1,2}-?\d{1,3})-(.+)", word)
+        match = re.fullmatch(r"(\d{1,3}[A-Za-z]{1,2})-(.+)", word) or re.fullmatch(
+            r"([A-Za-z]{1,2}-?\d{1,3})-(.+)", word
+        )
         if match and _isotope(match[1]):
             pieces = [match[1], match[2]]
         for piece in pieces:

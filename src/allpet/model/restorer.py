@@ -52,18 +52,16 @@ class Restorer(nn.Module):
         self,
         views: int = 128,
         bins: int = 128,
-        image_widths: tuple[int, ...] = (32, 64, 96),
-        strip_widths: tuple[int, ...] = (16, 32),
+        image_widths: tuple[int, ...] = (16, 32, 64, 128),
+        strip_widths: tuple[int, ...] = (24, 48),
         n_cond: int = 64,
     ) -> None:
         super().__init__()
-        self.config = dict(
-            views=views, bins=bins, image_widths=image_widths, strip_widths=strip_widths, n_cond=n_cond
-        )
+        self.config = dict(views=views, bins=bins, image_widths=image_widths, strip_widths=strip_widths, n_cond=n_cond)
         self.projector = Projector(ParallelBeam(views, bins, 1.0), ImageGrid(bins, 1.0))
         self.embed = nn.Sequential(nn.Linear(4, n_cond), nn.SiLU(), nn.Linear(n_cond, n_cond), nn.SiLU())
-        self.image_net = UNet(4 * (1 + len(BLURS)), 4, image_widths, n_cond, PlaneConv)
-        self.strip_net = UNet(4 * 5, 4, strip_widths, n_cond, CoverConv)
+        self.image_net = UNet(4 * (1 + len(BLURS)), 4, image_widths, n_cond, PlaneConv, attention=(2, 3))
+        self.strip_net = UNet(16 * 5, 16, strip_widths, n_cond, CoverConv)
 
     def condition(self, mean_counts: torch.Tensor, bin_mm: torch.Tensor) -> torch.Tensor:
         """Features of log counts per bin and log pitch, ``(n, n_cond)``."""
@@ -104,6 +102,6 @@ class Restorer(nn.Module):
         spread = ((expected + 0.02) / scale).sqrt().detach()
         left = ((counts / scale - expected) / spread).clamp(-4, 4)
         parts = [emission, left, gaussian_blur(left, 1.5) * 4, efficiency, spread]
-        strip = F.pixel_unshuffle(lift(torch.stack(parts, dim=1)), 2)
-        change = lower(F.pixel_shuffle(self.strip_net(strip, cond), 2))[:, 0]
+        strip = F.pixel_unshuffle(lift(torch.stack(parts, dim=1)), 4)
+        change = lower(F.pixel_shuffle(self.strip_net(strip, cond), 4))[:, 0]
         return F.relu(emission + 0.1 * change) * scale

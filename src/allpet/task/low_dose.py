@@ -16,12 +16,14 @@ import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
+from allpet.model.prompt import Prompt
 from allpet.scan.core import COUNTS, Scan
 from allpet.scan.randoms import with_randoms
 from allpet.task.carry import Carrier, line_coordinates
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET, Result
+    from allpet.model.denoiser import Condition
 
 PLANES = 4  # planes at a time: bounds the memory
 
@@ -98,9 +100,7 @@ def low_dose(
     return Result(result, std)
 
 
-def _header_prompt(scan: Scan):  # type: ignore[no-untyped-def]
-    from allpet.model.prompt import Prompt
-
+def _header_prompt(scan: Scan) -> Prompt:
     return Prompt(scan.tracer, scan.region, scan.isotope)
 
 
@@ -155,7 +155,7 @@ def put_back(counts: torch.Tensor, estimate: torch.Tensor, live: torch.Tensor) -
 def sample_spread(
     model: AllPET,
     emission: torch.Tensor,
-    told,  # type: ignore[no-untyped-def]
+    told: Condition,
     samples: int,
     steps: int,
     seed: int,
@@ -179,7 +179,7 @@ def sample_spread(
     return torch.stack(out)
 
 
-def observed_condition(told, observed: torch.Tensor, log_counts: torch.Tensor):  # type: ignore[no-untyped-def]
+def observed_condition(told: Condition, observed: torch.Tensor, log_counts: torch.Tensor) -> Condition:
     """The condition `told`, with what was observed."""
     return replace(
         told, observed=observed, log_counts=log_counts, given=torch.tensor([[0.0, 1.0]]).expand(len(observed), 2)

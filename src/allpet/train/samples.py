@@ -5,15 +5,24 @@ Every draw takes a generator, so a step's samples depend on the seed and the ste
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d
 
+from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam
 from allpet.mask import MaskFamily, draw_masks, project_mask
+from allpet.model.prompt import REGIONS, TRACERS
 from allpet.project import Projector
+from allpet.scan.core import ACTIVITY_MM
+from allpet.scan.dataset import Dataset
 from allpet.train.augment import mirror, place, turn
 
 CROPS = MaskFamily(counts=(1, 2), sizes=(0.25, 0.9), weights=(1.0, 1.0), hollow=0.0, layouts=("uniform", "central"))
@@ -47,6 +56,72 @@ class TrainingSet:
     def __getitem__(self, index: torch.Tensor) -> TrainingSet:
         return TrainingSet(**{name: value[index] for name, value in vars(self).items()})
 
+    @classmethod
+    def load(cls, paths: Sequence[str | Path]) -> TrainingSet:
+        """Read dataset stores of ideal sinograms (``allpet simulate`` without ``--task``), all of one size.
+
+        Raises
+        ------
+        AllpetError : a store that holds counts, lacks an array, or has another size than the first.
+        """
+        from allpet.io.store import open_store
+
+        sets = []
+        for number, path in enumerate(paths):
+            store = open_store(path)
+            if store.unit != ACTIVITY_MM:
+                raise AllpetError(f"{path}: sinograms are in {store.unit}; train on ideal projections in {ACTIVITY_MM}")
+            missing = [name for name in ("sinogram", "image", "attenuation", "subject") if name not in store]
+            if missing:
+                raise AllpetError(f"{path}: has no array {missing[0]}; training needs it (see allpet simulate)")
+            sets.append(cls.from_dataset(store.load(), number))
+            if sets[-1].sinogram.shape[1:] != sets[0].sinogram.shape[1:]:
+                size, first = tuple(sets[-1].sinogram.shape[1:]), tuple(sets[0].sinogram.shape[1:])
+                raise AllpetError(f"{path}: sinograms are {size}, those of {paths[0]} are {first}; they must be alike")
+        return cls(**{name: torch.cat([getattr(s, name) for s in sets]) for name in vars(sets[0])})
+
+    @classmethod
+    def from_dataset(cls, data: Dataset, number: int = 0) -> TrainingSet:
+        """Samples of one tracer and region; `number` keeps subjects of several sets apart."""
+        sinogram = torch.from_numpy(np.asarray(data["sinogram"], np.float32))
+        mean = sinogram.mean(dim=(-2, -1))
+        if bool((mean <= 0).any()):
+            raise AllpetError("a training sinogram is empty; every one must hold activity")
+        n, unit = len(sinogram), mean[:, None, None]
+        prompt = data.prompt
+        return cls(
+            sinogram / unit,
+            -torch.from_numpy(np.asarray(data["attenuation"], np.float32)).clamp_min(1e-6).log(),
+            torch.from_numpy(np.asarray(data["image"], np.float32)) * data.beam.bin_mm / unit,
+            mean,
+            torch.full((n,), float(data.beam.bin_mm)),
+            torch.full((n,), TRACERS.index(prompt["tracer"]) + 1),
+            torch.full((n,), REGIONS.index(prompt["region"]) + 1),
+            torch.from_numpy(np.asarray(data["subject"])).long() + 1_000_000 * number,
+        )
+
+    def fingerprint(self) -> str:
+        """16 hex digits that change with the data."""
+        digest = hashlib.sha256()
+        for value in vars(self).values():
+            digest.update(value.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def facts(self) -> dict[str, Any]:
+        """What a model trained on these samples must remember: words, fields of view, amplitudes."""
+        tracers = [TRACERS[k - 1] for k in sorted(set(self.tracer.tolist()))]
+        regions = [REGIONS[k - 1] for k in sorted(set(self.region.tolist()))]
+        fov, log_mean = {}, {}
+        for region in regions:
+            here = self.region == REGIONS.index(region) + 1
+            fov[region] = float(self.bin_mm[here].median()) * self.sinogram.shape[-1]
+            for tracer in tracers:
+                mine = self.mean[here & (self.tracer == TRACERS.index(tracer) + 1)].log()
+                if len(mine):
+                    log_mean[f"{tracer} {region}"] = [float(mine.mean()), float(mine.std(correction=0))]
+        samples = dict(sinograms=len(self), subjects=len(set(self.subject.tolist())), fingerprint=self.fingerprint())
+        return dict(tracers=tracers, regions=regions, field_of_view_mm=fov, log_mean=log_mean, data=samples)
+
     @property
     def projector(self) -> Projector:
         """The operator in units of bins."""
@@ -56,7 +131,7 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Counted:
-    """Noisy scans and their truth, all ``(n, view, radial)``: ``counts ~ Poisson(efficiency * emission + background)``."""
+    """Noisy scans ``(n, view, radial)`` and their truth: ``counts ~ Poisson(efficiency * emission + background)``."""
 
     counts: torch.Tensor
     efficiency: torch.Tensor
@@ -65,15 +140,18 @@ class Counted:
     bin_mm: torch.Tensor
 
 
-def _uniform(n: int, low: float, high: float, rng: torch.Generator) -> torch.Tensor:
+def uniform(n: int, low: float, high: float, rng: torch.Generator) -> torch.Tensor:
+    """n numbers in [low, high)."""
     return low + (high - low) * torch.rand(n, generator=rng)
 
 
-def _chance(n: int, p: float, rng: torch.Generator) -> torch.Tensor:
+def chance(n: int, p: float, rng: torch.Generator) -> torch.Tensor:
+    """n coins, true with probability p."""
     return torch.rand(n, generator=rng) < p
 
 
-def _masks(n: int, size: int, family: MaskFamily, rng: torch.Generator) -> torch.Tensor:
+def random_masks(n: int, size: int, family: MaskFamily, rng: torch.Generator) -> torch.Tensor:
+    """n image-domain masks of a family, ``(n, size, size)``."""
     first = int(torch.randint(2**40, (1,), generator=rng))
     return draw_masks(range(first, first + n), size, seed=1, family=family)
 
@@ -89,9 +167,9 @@ def draw_emission(data: TrainingSet, n: int, rng: torch.Generator) -> tuple[torc
     pick = data[torch.randint(len(data), (n,), generator=rng)]
     bins = pick.sinogram.shape[-1]
     half = n // 2
-    crop, spots = _masks(half, bins, CROPS, rng), _masks(half, bins, SPOTS, rng)
-    contrast = torch.exp(_uniform(half, -1.5, 2.0, rng)) - 1
-    cropped = _chance(half, 0.6, rng)[:, None, None]
+    crop, spots = random_masks(half, bins, CROPS, rng), random_masks(half, bins, SPOTS, rng)
+    contrast = torch.exp(uniform(half, -1.5, 2.0, rng)) - 1
+    cropped = chance(half, 0.6, rng)[:, None, None]
     image = pick.image[:half] * (1 + contrast[:, None, None] * spots)
     image = torch.where(cropped, image * (crop > 0.5), image)
     composed = data.projector(image)
@@ -99,16 +177,18 @@ def draw_emission(data: TrainingSet, n: int, rng: torch.Generator) -> tuple[torc
     emission = torch.cat([torch.where(usable, composed, pick.sinogram[:half]), pick.sinogram[half:]])
 
     both = torch.stack([emission, pick.depth], dim=1)
-    turns = torch.randint(2 * both.shape[-2], (n,), generator=rng)
+    views = both.shape[-2]
+    turns = torch.randint(2 * views, (n,), generator=rng)  # half any way round, half nearly upright
+    turns = torch.where(chance(n, 0.5, rng), turns, turns % (views // 6) - views // 12)
     both = torch.stack([turn(x, int(k)) for x, k in zip(both, turns, strict=True)])
-    both = torch.where(_chance(n, 0.5, rng)[:, None, None, None], mirror(both), both)
+    both = torch.where(chance(n, 0.5, rng)[:, None, None, None], mirror(both), both)
     shift = torch.randn(n, 2, generator=rng) * (0.03 * bins)
-    scale = torch.exp(_uniform(n, -0.25, 0.25, rng))
+    scale = torch.exp(uniform(n, -0.25, 0.25, rng))
     both = place(both, shift, scale).clamp_min(0)
     emission, depth = both.unbind(1)
-    masked = _chance(n, 0.15, rng)
+    masked = chance(n, 0.15, rng)
     if bool(masked.any()):
-        masks = project_mask(_masks(int(masked.sum()), bins, MaskFamily(), rng), data.projector)
+        masks = project_mask(random_masks(int(masked.sum()), bins, MaskFamily(), rng), data.projector)
         part = emission[masked] * masks
         emission = emission.clone()
         emission[masked] = torch.where((part.mean(dim=(-2, -1)) > 0.02)[:, None, None], part, emission[masked])
@@ -119,19 +199,19 @@ def count(emission: torch.Tensor, depth: torch.Tensor, bin_mm: torch.Tensor, rng
     """Scan varied objects: total counts from 1,000 to 1,000,000, with and without attenuation, background and gaps."""
     n, views, bins = emission.shape
     column = (slice(None), None, None)
-    attenuated = _chance(n, 0.6, rng)[column] * _uniform(n, 0.6, 1.2, rng)[column]
+    attenuated = chance(n, 0.6, rng)[column] * uniform(n, 0.6, 1.2, rng)[column]
     efficiency = torch.exp(-depth.clamp_min(0) * attenuated)
-    for k in torch.nonzero(_chance(n, 0.15, rng)).flatten():
+    for k in torch.nonzero(chance(n, 0.15, rng)).flatten():
         period, slope = int(torch.randint(6, 14, (1,), generator=rng)), int(torch.randint(0, 2, (1,), generator=rng))
         v, r = torch.arange(views)[:, None], torch.arange(bins)[None, :]
         gap = ((v + r) % period == 0) | ((v - r) % period == 0) if slope else ((v + r) % period == 0)
         efficiency[k] = efficiency[k] * torch.where(gap, float(torch.rand(1, generator=rng).round()) * 0.5, 1.0)
     detected = efficiency * emission
-    trues = torch.exp(_uniform(n, math.log(1e3), math.log(1e6), rng))
+    trues = torch.exp(uniform(n, math.log(1e3), math.log(1e6), rng))
     unit = trues / detected.sum(dim=(-2, -1)).clamp_min(1e-6)
-    share = _uniform(n, 0.05, 1.0, rng) * _chance(n, 0.6, rng)
+    share = uniform(n, 0.05, 1.0, rng) * chance(n, 0.6, rng)
     smooth = avg_pool2d(avg_pool2d(detected, (1, 31), 1, (0, 15)), (31, 1), 1, (15, 0))
-    mix = _uniform(n, 0, 1, rng)[column]
+    mix = uniform(n, 0, 1, rng)[column]
     shape = mix * smooth / smooth.mean(dim=(-2, -1), keepdim=True).clamp_min(1e-6) + (1 - mix)
     background = shape * (share * trues / (views * bins))[column]
     emission = emission * unit[column]
