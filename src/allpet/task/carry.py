@@ -87,7 +87,7 @@ class Carrier:
         return torch.from_numpy(np.ascontiguousarray(out.T)).float().reshape(-1, *self.model.shape)
 
     def up(self, sinogram: torch.Tensor) -> torch.Tensor:
-        """Interpolate (cubic) at the scan's lines, ``(n, views, bins) -> (n, *native)``; zero outside the model's grid."""
+        """Interpolate (cubic) at the scan's lines, ``(n, views, bins) -> (n, *native)``; zero outside its grid."""
         if self.native == self.model:
             return sinogram
         phi, s = line_coordinates(self.native)

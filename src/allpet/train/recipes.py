@@ -76,7 +76,7 @@ class LowDose:
         self.response = ramp_filter(bins, 1.0)
 
     def loss(self, network: Restorer, rng: torch.Generator) -> torch.Tensor:
-        """Mean log relative error, so that every dose counts alike: of the expected counts and of the filtered emission."""
+        """Mean log relative error (so that every dose counts alike) of expected counts and of filtered emission."""
         scan = count(*draw_emission(self.data, self.batch, rng), rng)
         error = network(scan.counts, scan.efficiency, scan.background, scan.bin_mm) - scan.emission
         whole = _ratio(scan.efficiency * error, scan.efficiency * scan.emission)
