@@ -42,9 +42,7 @@ def scores(value: Scan | Image, truth: Scan | Image | None, data_range: float | 
         true = truth.sinogram if isinstance(truth, Scan) else truth.array
         if type(value) is not type(truth) or planes.shape != true.shape or value.unit != truth.unit:
             mine, theirs = (f"{tuple(x.shape)} in {y.unit}" for x, y in ((planes, value), (true, truth)))
-            raise AllpetError(
-                f"estimate {mine} and truth {theirs} do not match; kind, size and unit must agree"
-            )
+            raise AllpetError(f"estimate {mine} and truth {theirs} do not match; kind, size and unit must agree")
         out["psnr"] = psnr(planes, true, data_range)
         out["ssim"] = ssim(planes, true, data_range)
         out["nrmse"] = nrmse(planes, true)
