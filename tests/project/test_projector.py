@@ -25,8 +25,12 @@ def test_disk_matches_the_analytic_transform(size, pixel_mm, share, radius, limi
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 @settings(max_examples=15, deadline=None)
 @given(
-    views=st.integers(1, 40), bins=st.integers(1, 50), size=st.integers(1, 40),
-    bin_mm=st.floats(0.5, 9), pixel_mm=st.floats(0.5, 9), seed=st.integers(0, 99),
+    views=st.integers(1, 40),
+    bins=st.integers(1, 50),
+    size=st.integers(1, 40),
+    bin_mm=st.floats(0.5, 9),
+    pixel_mm=st.floats(0.5, 9),
+    seed=st.integers(0, 99),
 )
 def test_adjoint_is_the_exact_transpose(dtype, limit, views, bins, size, bin_mm, pixel_mm, seed):
     rng = torch.Generator().manual_seed(seed)

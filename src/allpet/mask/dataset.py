@@ -14,6 +14,9 @@ from allpet.mask.split import project_mask, split
 from allpet.project import Projector
 
 
+GROUP = 16
+
+
 @dataclass(frozen=True)
 class MaskedBatch:
     """Masked samples: all float32 ``(n, view, radial)``; ``positive + negative == sinogram`` to the bit."""
@@ -65,8 +68,15 @@ class MaskedSinograms:
         return draw_masks(indices, self.projector.grid.size, self.seed, self.family)
 
     def masks(self, indices: Sequence[int]) -> torch.Tensor:
-        """The projected masks M in [0, 1], ``(len(indices), view, radial)``."""
-        return project_mask(self.image_masks(indices), self.projector)
+        """The projected masks M in [0, 1], ``(len(indices), view, radial)``.
+
+        Projected in groups of one fixed size: products of different width round differently, and a
+        sample must not depend on the batch it is drawn in.
+        """
+        images = self.image_masks(indices)
+        n = len(images)
+        images = torch.cat([images, images.new_zeros(-n % GROUP, *images.shape[1:])])
+        return torch.cat([project_mask(part, self.projector) for part in images.split(GROUP)])[:n]
 
     def batch(self, indices: Sequence[int]) -> MaskedBatch:
         """The samples with these indices.

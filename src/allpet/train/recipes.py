@@ -7,7 +7,6 @@ under random Radon masks (RMAS, DMM), and on restoring where the folder has a re
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +24,7 @@ from allpet.model.prompt import TASKS
 from allpet.model.restorer import Restorer
 from allpet.project import Projector
 from allpet.recon.fbp import ramp_filter
-from allpet.train.augment import mirror, place, turn
-from allpet.train.samples import Counted, TrainingSet, chance, count, draw_emission, uniform
+from allpet.train.samples import Counted, TrainingSet, chance, count, draw_emission, vary
 
 
 class Recipe(Protocol):
@@ -108,7 +106,7 @@ class Base:
         views, bins = data.sinogram.shape[-2:]
         self.data, self.folder, self.seed = data, folder, seed
         rng = torch.Generator().manual_seed(seed)
-        varied = torch.cat([self.vary(100, rng)[1] for _ in range(10)])
+        varied = torch.cat([vary(data, 100, rng)[1] for _ in range(10)])
         self.basis = PatchBasis().fit(varied)
         spread = float(self.basis.encode(varied).square().mean().sqrt())
         self.network = Denoiser(self.basis.channels, sigma_data=spread)
@@ -116,27 +114,6 @@ class Base:
         size = bins // 2
         self.masks = Projector(ParallelBeam(views, bins, 1.0), ImageGrid(size, bins / size))
         self.scans = self._restored(rng)
-
-    def vary(self, n: int, rng: torch.Generator) -> tuple[TrainingSet, torch.Tensor, dict[str, torch.Tensor]]:
-        """n sinograms, a little turned, moved, scaled and maybe mirrored, and what the network is told of it."""
-        views = self.data.sinogram.shape[-2]
-        pick = self.data[torch.randint(len(self.data), (n,), generator=rng)]
-        steps = torch.randint(-views // 20, views // 20 + 1, (n,), generator=rng)
-        s = torch.stack([turn(x, int(k)) for x, k in zip(pick.sinogram, steps, strict=True)])
-        mirrored = chance(n, 0.5, rng)
-        s = torch.where(mirrored[:, None, None], mirror(s), s)
-        scale = torch.exp(uniform(n, -0.12, 0.12, rng))
-        s = place(s[:, None], 2.0 * torch.randn(n, 2, generator=rng), scale)[:, 0].clamp_min(0)
-        angle = steps * (math.pi / views)
-        told = dict(
-            tracer=pick.tracer,
-            region=pick.region,
-            task=torch.full((n,), TASKS.index("generate") + 1),
-            log_pitch=torch.log(pick.bin_mm * scale / 4),
-            turn=torch.where(mirrored, -angle, angle),
-            mirrored=mirrored.float(),
-        )
-        return pick, s / s.mean(dim=(-2, -1), keepdim=True), told
 
     def _restored(self, rng: torch.Generator) -> dict[str, torch.Tensor] | None:
         """Latents of truth and restored estimate, and their conditions; None without a restorer."""
@@ -146,7 +123,7 @@ class Base:
             return None
         rows: list[dict[str, torch.Tensor]] = []
         for _ in range(-(-self.pool // self.batch)):
-            pick, s, told = self.vary(self.batch, rng)
+            pick, s, told = vary(self.data, self.batch, rng)
             scan: Counted = count(s, pick.depth, pick.bin_mm, rng)
             with torch.no_grad():
                 seen = model.restorer(scan.counts, scan.efficiency, scan.background, scan.bin_mm)
@@ -169,7 +146,7 @@ class Base:
     def _batch(self, rng: torch.Generator) -> tuple[torch.Tensor, Condition]:
         restoring = 0 if self.scans is None else round(self.batch * self.observed)
         n = self.batch - restoring
-        _, s, told = self.vary(n, rng)
+        _, s, told = vary(self.data, n, rng)
         mode = torch.rand(n, generator=rng)
         masks = torch.ones_like(s)
         split = torch.nonzero(mode >= self.whole).flatten()

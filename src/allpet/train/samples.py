@@ -19,7 +19,7 @@ from torch.nn.functional import avg_pool2d
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam
 from allpet.mask import MaskFamily, draw_masks, project_mask
-from allpet.model.prompt import REGIONS, TRACERS
+from allpet.model.prompt import REGIONS, TASKS, TRACERS
 from allpet.project import Projector
 from allpet.scan.core import ACTIVITY_MM
 from allpet.scan.dataset import Dataset
@@ -193,6 +193,28 @@ def draw_emission(data: TrainingSet, n: int, rng: torch.Generator) -> tuple[torc
         emission = emission.clone()
         emission[masked] = torch.where((part.mean(dim=(-2, -1)) > 0.02)[:, None, None], part, emission[masked])
     return emission / emission.mean(dim=(-2, -1), keepdim=True), depth / scale[:, None, None], pick.bin_mm * scale
+
+
+def vary(data: TrainingSet, n: int, rng: torch.Generator) -> tuple[TrainingSet, torch.Tensor, dict[str, torch.Tensor]]:
+    """n sinograms, a little turned, moved, scaled and maybe mirrored, and what the network is told of it."""
+    views = data.sinogram.shape[-2]
+    pick = data[torch.randint(len(data), (n,), generator=rng)]
+    steps = torch.randint(-views // 20, views // 20 + 1, (n,), generator=rng)
+    s = torch.stack([turn(x, int(k)) for x, k in zip(pick.sinogram, steps, strict=True)])
+    mirrored = chance(n, 0.5, rng)
+    s = torch.where(mirrored[:, None, None], mirror(s), s)
+    scale = torch.exp(uniform(n, -0.12, 0.12, rng))
+    s = place(s[:, None], 2.0 * torch.randn(n, 2, generator=rng), scale)[:, 0].clamp_min(0)
+    angle = steps * (math.pi / views)
+    told = dict(
+        tracer=pick.tracer,
+        region=pick.region,
+        task=torch.full((n,), TASKS.index("generate") + 1),
+        log_pitch=torch.log(pick.bin_mm * scale / 4),
+        turn=torch.where(mirrored, -angle, angle),
+        mirrored=mirrored.float(),
+    )
+    return pick, s / s.mean(dim=(-2, -1), keepdim=True), told
 
 
 def count(emission: torch.Tensor, depth: torch.Tensor, bin_mm: torch.Tensor, rng: torch.Generator) -> Counted:
