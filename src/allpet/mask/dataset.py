@@ -13,7 +13,6 @@ from allpet.mask.shapes import MaskFamily, draw_masks
 from allpet.mask.split import project_mask, split
 from allpet.project import Projector
 
-
 GROUP = 16
 
 

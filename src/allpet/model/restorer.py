@@ -60,7 +60,8 @@ class Restorer(nn.Module):
         self.config = dict(views=views, bins=bins, image_widths=image_widths, strip_widths=strip_widths, n_cond=n_cond)
         self.projector = Projector(ParallelBeam(views, bins, 1.0), ImageGrid(bins, 1.0))
         self.embed = nn.Sequential(nn.Linear(4, n_cond), nn.SiLU(), nn.Linear(n_cond, n_cond), nn.SiLU())
-        self.image_net = UNet(4 * (1 + len(BLURS)), 4, image_widths, n_cond, PlaneConv, attention=(2, 3))
+        coarse = tuple(range(2, len(image_widths)))
+        self.image_net = UNet(4 * (1 + len(BLURS)), 4, image_widths, n_cond, PlaneConv, attention=coarse)
         self.strip_net = UNet(16 * 5, 16, strip_widths, n_cond, CoverConv)
 
     def condition(self, mean_counts: torch.Tensor, bin_mm: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,26 @@
+"""An untrained model, shared by several tests."""
+
+import torch
+
+from allpet.model import AllPET
+from allpet.model.denoiser import Denoiser
+from allpet.model.latent import PatchBasis
+from allpet.model.restorer import Restorer
+
+
+def tiny(seed: int = 0) -> AllPET:
+    """An untrained model of 32 x 32."""
+    torch.manual_seed(seed)
+    basis = PatchBasis(8, 6).fit(torch.rand(4, 32, 32))
+    denoiser = Denoiser(6, (8, 16), 1, (1,), 16)
+    denoiser.sign.copy_(basis.sign)
+    config = dict(
+        views=32,
+        bins=32,
+        trained={},
+        tracers=["FDG"],
+        regions=["brain"],
+        field_of_view_mm={"brain": 256.0},
+        log_mean={"FDG brain": [7.0, 0.2]},
+    )
+    return AllPET(config, basis, denoiser, Restorer(32, 32, (8, 16), (8, 16), 16))
