@@ -84,7 +84,7 @@ def test_info_recon_evaluate_on_a_store(store: Path, tmp_path: Path, capsys: pyt
     code, out, _ = run(capsys, "recon", store, "--out", image, "--method", "fbp")
     assert (code, out.strip()) == (0, str(image))
     assert read(image).array.shape == (2, 32, 32)
-    code, out, _ = run(capsys, "evaluate", store, "--truth", store, "--out", tmp_path / "scores")
+    code, out, _ = run(capsys, "evaluate", "file", store, "--truth", store, "--out", tmp_path / "scores")
     assert code == 0 and "PSNR" in out and "mirror seam" in out
     result = json.loads((tmp_path / "scores" / "evaluate.json").read_text())
     assert result["scores"]["nrmse"]["mean"] == 0 and (tmp_path / "scores" / "evaluate.png").stat().st_size > 1000

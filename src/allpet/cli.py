@@ -18,12 +18,12 @@ from tyro.conf import Positional, arg, subcommand
 
 from allpet import __version__
 from allpet.errors import AllpetError
+from allpet.evaluation import Count, Evaluate, File
 from allpet.provenance import RUNNING
 
 In = Positional[Annotated[Path, arg(metavar="IN")]]
 Out = Positional[Annotated[Path, arg(metavar="OUT")]]
-File = Positional[Annotated[Path, arg(metavar="FILE")]]
-Count = Annotated[int, arg(name="n", aliases=["-n"])]
+STYLE = (tyro.conf.DisallowNone, tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
 SCAN_KINDS = ("sinogram", "dataset")
 
 
@@ -191,12 +191,10 @@ class Generate:
         from allpet.save import save
 
         model = AllPET.from_pretrained(self.model)
-        scan = model.generate(
-            self.prompt,
-            n=self.n,
-            seed=self.seed,
-            **_given(views=self.views, bins=self.bins, bin_mm=self.bin_mm, sampler=self.sampler, steps=self.steps),
-        )
+        size = _given(views=self.views, bins=self.bins, bin_mm=self.bin_mm)
+        how = _given(sampler=self.sampler, steps=self.steps)
+        with _planes_done("generate") as progress:
+            scan = model.generate(self.prompt, n=self.n, seed=self.seed, progress=progress, **size, **how)
         save(scan, self.out, self.seed, model.hash)
         print(self.out)
 
@@ -286,25 +284,6 @@ class Recon:
         print(self.out)
 
 
-@dataclass
-class Evaluate:
-    """Scores of a scan or image: consistency, and with --truth PSNR, SSIM and NRMSE; table, JSON and figure."""
-
-    file: File
-    """Scan or image to judge."""
-    truth: Path | None = None
-    """What it should be, on the same grid and in the same unit."""
-    data_range: float | None = None
-    """Peak for PSNR and SSIM; default: each truth plane's maximum."""
-    out: Path | None = None
-    """Folder for evaluate.json and evaluate.png; default: print only."""
-
-    def run(self) -> None:
-        from allpet.report.evaluate import evaluate_file
-
-        evaluate_file(self.file, self.truth, self.data_range, self.out)
-
-
 Command = (
     Annotated[Demo, subcommand("demo")]
     | Annotated[Info, subcommand("info")]
@@ -326,7 +305,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     about = f"allpet {__version__}: a small foundation model for PET in the projection domain. For research only."
     chosen: Any = Command
-    command: Any = tyro.cli(chosen, prog="allpet", description=about, args=arguments, config=(tyro.conf.DisallowNone,))
+    command: Any = tyro.cli(
+        chosen,
+        prog="allpet",
+        description=about,
+        args=arguments,
+        config=STYLE,
+    )
     running = RUNNING.set(shlex.join(["allpet", *arguments]))
     try:
         command.run()

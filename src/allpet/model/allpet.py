@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,15 @@ class Parts:
     positive: torch.Tensor
     negative: torch.Tensor
     mask: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One draw: what the decoder gave (kBq/mL*mm), the positive part's share of each bin, and the image fitted."""
+
+    sinogram: torch.Tensor
+    share: torch.Tensor
+    image: torch.Tensor
 
 
 class AllPET:
@@ -182,6 +191,8 @@ class AllPET:
         steps: int = 10,
         seed: int = 0,
         guidance: float = 1.0,
+        consistent: bool = True,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Scan:
         """Draw sinograms for a prompt such as ``"18F-FDG brain"``.
 
@@ -190,6 +201,8 @@ class AllPET:
         views, bins, bin_mm : size of the result; by default the model's own, keeping the region's field of view.
         sampler, steps : see :data:`allpet.diffusion.SAMPLERS`. seed : sample i of a seed depends neither
             on `n` nor on the batch.
+        consistent : False gives the decoder's output as it is, on the model's own grid only (for judging it).
+        progress : called with samples done and samples in all.
 
         Returns
         -------
@@ -198,10 +211,16 @@ class AllPET:
         """
         if n < 1:
             raise AllpetError(f"n is {n}; it must be at least 1")
+        if not consistent and (views, bins, bin_mm) != (None, None, None):
+            raise AllpetError("the decoder's own output has one size; leave out views, bins and bin_mm")
         wanted = self.parse(prompt)
         beam, target = self._beams(str(wanted.region), views, bins, bin_mm)
         projector = Projector(target, beam.image_grid())
-        planes = [projector(image) for image, _ in self._draw(wanted, beam, n, None, sampler, steps, seed, guidance)]
+        planes = []
+        for drawn in self._draw(wanted, beam, n, None, sampler, steps, seed, guidance):
+            planes.append(projector(drawn.image) if consistent else drawn.sinogram)
+            if progress:
+                progress(len(planes), n)
         scan = Scan(torch.cat(planes), target, unit=ACTIVITY_MM)
         return replace(scan, tracer=wanted.tracer, isotope=wanted.isotope, region=wanted.region)
 
@@ -220,9 +239,9 @@ class AllPET:
         projected = project_mask(mask, Projector(beam, ImageGrid(size, beam.fov_mm / size)))
         projector = Projector(beam, beam.image_grid())
         wholes, shares = [], []
-        for image, share in self._draw(wanted, beam, len(mask), projected, sampler, steps, seed, 1.0):
-            wholes.append(projector(image))
-            shares.append(share)
+        for drawn in self._draw(wanted, beam, len(mask), projected, sampler, steps, seed, 1.0):
+            wholes.append(projector(drawn.image))
+            shares.append(drawn.share)
         whole = Scan(torch.cat(wholes), beam, unit=ACTIVITY_MM, tracer=wanted.tracer, region=wanted.region)
         return Parts(whole, *split(whole.sinogram, torch.cat(shares)), projected)
 
@@ -244,15 +263,15 @@ class AllPET:
         steps: int,
         seed: int,
         guidance: float,
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Image in kBq/mL ``(1, bins, bins)`` and the positive part's share of each bin, one sample at a time."""
+    ) -> Iterator[Drawn]:
+        """One sample at a time: batches of different size round differently."""
         from allpet.diffusion import sample, seeded_noise
         from allpet.recon import osem
 
         basis, denoiser = self._need("basis"), self._need("denoiser")
         unit = Projector(self.beam, self.beam.image_grid())
         center, spread = self.config["log_mean"][f"{prompt.tracer} {prompt.region}"]
-        for i in range(n):  # one at a time: batches of different size round differently
+        for i in range(n):
             m = torch.ones(1, *self.beam.shape) if mask is None else mask[i : i + 1]
             condition = self.condition(prompt, "generate", beam.bin_mm, 1)
             condition.mask = basis.encode(m)
@@ -264,7 +283,8 @@ class AllPET:
             share = (basis.decode(positive) / whole.clamp_min(1e-3 * whole.amax())).clamp(0, 1)
             image = osem(whole, unit, iterations=8, subsets=8)
             amplitude = torch.exp(center + spread * seeded_noise((), seed, [i], stream=1))
-            yield image * (amplitude / unit(image).mean() / beam.bin_mm), share
+            gain = amplitude / unit(image).mean()
+            yield Drawn(whole * gain, share, image * (gain / beam.bin_mm))
 
     # -- tasks -----------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ factors, compared with the same reconstruction of the noise-free full-dose data.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -228,13 +227,3 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         dose = f"1/{round(1 / row['fraction'])}"
         lines.append(f"| {row['group']} | {dose} | {row['method']} | {' | '.join(cells)} | {row['subjects']} |")
     return "\n".join(lines)
-
-
-def write_table(rows: list[dict[str, Any]], out: Path, facts: dict[str, Any]) -> None:
-    """``low-dose.json`` and ``low-dose.md`` in a folder."""
-    from allpet.io.files import replacing
-
-    out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / "low-dose.json", out / "low-dose.md") as (numbers, text):
-        numbers.write_text(json.dumps(dict(rows=rows, provenance=facts), indent=1), encoding="utf-8")
-        text.write_text(markdown(rows) + "\n", encoding="utf-8")

@@ -1,0 +1,17 @@
+"""A table of results on disk: numbers as JSON, and the same to read as Markdown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def write_table(name: str, rows: list[dict[str, Any]], text: str, out: Path, facts: dict[str, Any]) -> None:
+    """Write ``NAME.json`` (rows and where they come from) and ``NAME.md`` to a folder."""
+    from allpet.io.files import replacing
+
+    out.mkdir(parents=True, exist_ok=True)
+    with replacing(out / f"{name}.json", out / f"{name}.md") as (numbers, table):
+        numbers.write_text(json.dumps(dict(rows=rows, provenance=facts), indent=1), encoding="utf-8")
+        table.write_text(text + "\n", encoding="utf-8")
