@@ -97,7 +97,7 @@ def _ratio(error: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 class Base:
     """Train the denoiser in the latents of the first stage."""
 
-    rate, ema, batch = 1e-3, 0.998, 32
+    rate, ema, batch = 1e-3, 0.998, 16
     whole, given = 0.55, 0.85  # share of whole sinograms; share of the batch whose mask is given
     observed = 0.25  # share that is told a restored observation
     pool = 1500  # restored observations drawn beforehand
