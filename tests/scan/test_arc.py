@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam, RingBeam
-from allpet.scan.arc import arc_beam, arc_correct, arc_matrix
+from allpet.scan.arc import arc_beam, arc_correct, share_matrix
 from allpet.scan.core import Scan
 from allpet.scan.scanners import MMR
 
@@ -71,7 +71,7 @@ def test_counts_are_conserved(views: int, bins: int, target: int, seed: int, ext
     values = torch.from_numpy(np.random.default_rng(seed).poisson(3.0, (2, *ring.shape)).astype(np.float32))
     out = arc_correct(Scan(values, ring), beam)
     assert out.geometry == beam
-    assert np.allclose(np.asarray(arc_matrix(ring, beam).sum(axis=0)), 1.0)
+    assert np.allclose(np.asarray(share_matrix(ring, beam).sum(axis=0)), 1.0)
     before, after = (planes.sum(dim=(1, 2), dtype=torch.float64) for planes in (values, out.sinogram))
     assert torch.allclose(before, after, rtol=1e-6)
     assert torch.allclose(out.normalisation.sum(dtype=torch.float64), torch.tensor(2.0 * values[0].numel()).double())

@@ -17,7 +17,7 @@ from model_support import tiny
 
 
 def disk(beam, radius: float = 60.0, x: float = 10.0, y: float = -20.0) -> torch.Tensor:
-    from allpet.task.carry import line_coordinates
+    from allpet.scan.arc import line_coordinates
 
     phi, s = line_coordinates(beam)
     distance = s - x * np.cos(phi) - y * np.sin(phi)

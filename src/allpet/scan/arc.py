@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from allpet.errors import AllpetError
-from allpet.geometry import ParallelBeam, RingBeam
+from allpet.geometry import Geometry, ParallelBeam, RingBeam
 from allpet.scan.core import Scan
 from allpet.scan.randoms import with_randoms
 
@@ -56,45 +56,66 @@ def _overlap(low: np.ndarray, high: np.ndarray, edges: np.ndarray) -> tuple[np.n
     return interval, cell, share
 
 
+def line_coordinates(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """phi in radians and s in mm of every line in this project's sense, each float64 ``(views, bins)``.
+
+    phi of a ring runs below 0: the scanner counts the other way round, and lines of odd t lie half a view before.
+    """
+    phi, s = np.broadcast_arrays(geometry.angles[:, None], geometry.radii[None, :])
+    if isinstance(geometry, RingBeam):
+        odd = (np.arange(geometry.bins) - geometry.bins // 2) % 2
+        phi = -(phi - 0.5 * odd * (math.pi / geometry.views))
+    return phi, s
+
+
+def _radial_cells(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """Both edges in mm of every radial bin."""
+    if isinstance(geometry, ParallelBeam):
+        return geometry.radii - geometry.bin_mm / 2, geometry.radii + geometry.bin_mm / 2
+    t = np.arange(geometry.bins) - geometry.bins // 2
+    edge = np.clip(np.pi / geometry.crystals * (t[:, None] + np.array([-0.5, 0.5])), -np.pi / 2, np.pi / 2)
+    low, high = geometry.radius_mm * np.sin(edge).T
+    return low, high
+
+
 @lru_cache(maxsize=4)
-def arc_matrix(ring: RingBeam, beam: ParallelBeam) -> csr_matrix:
-    """Shares of every ring line in every parallel-beam bin, sparse ``(views * bins, ring views * ring bins)``.
+def share_matrix(native: Geometry, beam: ParallelBeam) -> csr_matrix:
+    """Shares of every line of a scan in every bin of another grid, sparse ``(views * bins, native bins)``.
 
     Columns of lines within the new field of view add up to 1.
     """
     from scipy.sparse import csr_matrix
 
-    t = np.arange(ring.bins) - ring.bins // 2
-    edge = np.clip(np.pi / ring.crystals * (t[:, None] + np.array([-0.5, 0.5])), -np.pi / 2, np.pi / 2)
-    low, high = ring.radius_mm * np.sin(edge).T
+    phi, _ = line_coordinates(native)
     s_edges = (np.arange(2) - beam.bins / 2) * beam.bin_mm
-    s_bin, s_cell, s_share = _overlap(low, high, s_edges)
+    phi_edges = (np.arange(2) - 0.5) * (np.pi / beam.views)
+    s_bin, s_cell, s_share = _overlap(*_radial_cells(native), s_edges)
     rows, columns, shares = [], [], []
-    for odd in (0, 1):
-        view = np.pi / ring.views
-        centre = -(np.arange(ring.views) - 0.5 * odd) * view  # minus: the scanner's sense to ours
-        phi_edges = (np.arange(2) - 0.5) * (np.pi / beam.views)
+    for parity in (0, 1):  # bins of one parity share their angles
+        mine = s_bin % 2 == parity
+        if not mine.any():
+            continue
+        centre, view = phi[:, parity], np.pi / native.views
         v, v_cell, v_share = _overlap(centre - view / 2, centre + view / 2, phi_edges)
-        mine = t[s_bin] % 2 == odd
         cell = np.broadcast_to(s_cell[mine], (len(v), int(mine.sum())))
         turned = (v_cell // beam.views) % 2 == 1  # half a turn further: the other side of the axis
         cell = np.where(turned[:, None], beam.bins - 1 - cell, cell)
         row = (v_cell % beam.views)[:, None] * beam.bins + cell
-        column = v[:, None] * ring.bins + s_bin[mine]
+        column = v[:, None] * native.bins + s_bin[mine]
         share = v_share[:, None] * s_share[mine]
         inside = (cell >= 0) & (cell < beam.bins)
         rows.append(row[inside])
         columns.append(column[inside])
         shares.append(share[inside])
     entries = (np.concatenate(shares), (np.concatenate(rows), np.concatenate(columns)))
-    size = (beam.views * beam.bins, ring.views * ring.bins)
+    size = (beam.views * beam.bins, native.views * native.bins)
     return csr_matrix(entries, shape=size)
 
 
-def resample(planes: torch.Tensor, ring: RingBeam, beam: ParallelBeam) -> torch.Tensor:
-    """Share ring sinograms ``(n, view, radial)`` among parallel-beam bins; sums are kept within the field of view."""
+def resample(planes: torch.Tensor, native: Geometry, beam: ParallelBeam) -> torch.Tensor:
+    """Share sinograms ``(n, view, radial)`` among the bins of another grid; sums are kept within the field of view."""
     flat = planes.reshape(len(planes), -1).to(torch.float64).numpy()
-    out = (arc_matrix(ring, beam) @ flat.T).T
+    out = (share_matrix(native, beam) @ flat.T).T
     return torch.from_numpy(np.ascontiguousarray(out, np.float32)).reshape(len(planes), *beam.shape)
 
 

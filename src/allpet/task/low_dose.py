@@ -17,9 +17,10 @@ import torch
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
 from allpet.model.prompt import Prompt
+from allpet.scan.arc import line_coordinates
 from allpet.scan.core import COUNTS, Scan
 from allpet.scan.randoms import with_randoms
-from allpet.task.carry import Carrier, line_coordinates
+from allpet.task.carry import Carrier
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET, Result
