@@ -232,6 +232,8 @@ class Apply:
         known = _given(dose_fraction=self.dose_fraction, samples=self.samples, prompt=self.prompt)
         with _planes_done(self.task) as progress:
             result = model.apply(self.task, scan, seed=self.seed, progress=progress, **known)
+        for note in result.notes:
+            print(f"note: {note}", file=sys.stderr)
         save(result.expected, self.out, self.seed, model.hash)
         print(self.out)
         if result.std is not None:

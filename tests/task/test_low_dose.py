@@ -95,6 +95,18 @@ def test_bad_scans_are_one_clear_line():
         model.apply("magic", scan)
 
 
+def test_what_is_assumed_is_said():
+    model, beam = tiny(), ParallelBeam(32, 32, 8.0)
+    counts = disk(beam)
+    plain = model.apply("low-dose", Scan(counts, beam), samples=0)
+    assert [note.split(":")[0] for note in plain.notes] == [
+        "dose fraction unknown",
+        "no background (randoms, scatter) is known",
+    ]
+    known = Scan(counts, beam, background=torch.ones_like(counts), dose_fraction=0.5)
+    assert model.apply("low-dose", known, samples=0).notes == ()
+
+
 def test_an_empty_plane_stays_finite():
     beam = ParallelBeam(32, 32, 8.0)
     result = tiny().apply("low-dose", Scan(torch.zeros(1, 32, 32), beam), dose_fraction=0.1, samples=2, steps=1)

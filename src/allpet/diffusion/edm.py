@@ -20,8 +20,8 @@ SAMPLERS = {"dpm": "second-order multistep DPM-Solver++ (the default)", "euler":
 SIGMA_MIN, SIGMA_MAX, RHO = 0.02, 40.0, 5.0  # in units of sigma_data
 
 
-def scheduler(name: str, sigma_data: float) -> Any:
-    """The `diffusers` scheduler of that name, with this project's noise levels.
+def scheduler(name: str, sigma_data: float, sigma_max: float = SIGMA_MAX) -> Any:
+    """The `diffusers` scheduler of that name, with this project's noise levels (`sigma_max` in units of sigma_data).
 
     Raises
     ------
@@ -30,7 +30,7 @@ def scheduler(name: str, sigma_data: float) -> Any:
     if name not in SAMPLERS:
         raise AllpetError(f"sampler '{name}' is unknown; known: {', '.join(SAMPLERS)}")
     levels: dict[str, Any] = dict(
-        sigma_min=SIGMA_MIN * sigma_data, sigma_max=SIGMA_MAX * sigma_data, sigma_data=sigma_data, rho=RHO
+        sigma_min=SIGMA_MIN * sigma_data, sigma_max=sigma_max * sigma_data, sigma_data=sigma_data, rho=RHO
     )
     if name == "euler":
         from diffusers.schedulers.scheduling_edm_euler import EDMEulerScheduler
@@ -60,6 +60,8 @@ def sample(
     sampler: str = "dpm",
     steps: int = 10,
     guidance: float = 1.0,
+    around: torch.Tensor | None = None,
+    sigma_max: float = SIGMA_MAX,
 ) -> torch.Tensor:
     """Clean latents from noise.
 
@@ -67,12 +69,15 @@ def sample(
     ----------
     noise : standard normal ``(n, 2 * channels, h, w)``. steps : network evaluations (twice that with guidance).
     guidance : 1 follows the condition as learned; above 1 exaggerates the prompt (classifier-free guidance).
+    around : latents to start from, under noise of `sigma_max` (in units of sigma_data); default: pure noise.
     """
     if steps < 1:
         raise AllpetError(f"steps is {steps}; it must be at least 1")
-    solver = scheduler(sampler, denoiser.sigma_data)
+    solver = scheduler(sampler, denoiser.sigma_data, sigma_max)
     solver.set_timesteps(steps, device=noise.device)
     z = noise * solver.sigmas[0]
+    if around is not None:
+        z = z + around
     unsaid = condition.without_prompt()
     for t in solver.timesteps:
         x = solver.scale_model_input(z, t)

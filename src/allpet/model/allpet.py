@@ -27,10 +27,12 @@ SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "base"
 
 @dataclass
 class Result:
-    """What a task returns: the expected result, and its standard deviation over samples (None without samples)."""
+    """What a task returns: the expected result, its standard deviation over samples (None without samples), and
+    what the user should know about how it came about."""
 
     expected: Scan
     std: Scan | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from allpet.model.allpet import AllPET, Result
     from allpet.model.denoiser import Condition
 
+START = 1.0  # noise (in units of sigma_data) under which samples leave the restored estimate
 PLANES = 4  # planes at a time: bounds the memory
 
 
@@ -63,8 +64,14 @@ def low_dose(
         raise AllpetError(f"low-dose takes measured counts; this scan is in {scan.unit}")
     if bool((scan.sinogram < 0).any()):
         raise AllpetError("low-dose takes prompts; this scan has bins below zero (was a background subtracted?)")
+    notes = []
     if dose_fraction is None:
-        dose_fraction = scan.dose_fraction or 1.0
+        dose_fraction = scan.dose_fraction
+    if dose_fraction is None:
+        dose_fraction = 1.0
+        notes.append("dose fraction unknown: these are the expected counts at the scan's own dose")
+    if scan.background is None and scan.delayeds is None:
+        notes.append("no background (randoms, scatter) is known: all counts are taken for trues")
     if not 0 < dose_fraction <= 1:
         raise AllpetError(f"dose fraction is {dose_fraction}; it must be above 0 and at most 1")
     if samples < 0 or samples == 1:
@@ -98,7 +105,7 @@ def low_dose(
     known = dict(background=full, delayeds=None, dose_fraction=1.0)
     result = scan.with_sinogram(torch.cat(expected), **known)
     std = replace(result, sinogram=torch.cat(spread), background=None) if spread else None
-    return Result(result, std)
+    return Result(result, std, tuple(notes))
 
 
 def _header_prompt(scan: Scan) -> Prompt:
@@ -172,9 +179,11 @@ def sample_spread(
         mean = emission[k].mean().clamp_min(1e-9)
         condition = observed_condition(told, basis.encode(emission[k : k + 1] / mean), told.log_counts[k : k + 1])
         shape = (2 * basis.channels, *condition.observed.shape[-2:])
+        around = torch.cat([condition.observed, torch.zeros_like(condition.observed)], dim=1)
         draws = []
         for i in range(samples):
-            z = sample(denoiser, seeded_noise(shape, seed, [plane * 1000 + i], stream=2), condition, steps=steps)
+            noise = seeded_noise(shape, seed, [plane * 1000 + i], stream=2)
+            z = sample(denoiser, noise, condition, steps=steps, around=around, sigma_max=START)
             draws.append(basis.decode(sum(z.chunk(2, dim=1))).clamp_min(0))
         out.append(torch.cat(draws).std(dim=0) * mean * temperature)
     return torch.stack(out)
