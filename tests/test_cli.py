@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam
 from allpet.io import read, write
 from allpet.io.store import open_store
+from allpet.model import Result
 from allpet.scan import Image, Scan
 from allpet.scan.core import ACTIVITY_MM
 
@@ -97,12 +97,6 @@ def test_provenance_survives_in_interfile(tmp_path: Path, capsys: pytest.Capture
     assert facts["allpet_version"] == __version__ and "recon" in facts["command"]
 
 
-@dataclass
-class StubResult:
-    expected: Scan
-    std: Scan
-
-
 class StubModel:
     """Stands for the model: what the command passes on and writes, not what the network does."""
 
@@ -119,11 +113,11 @@ class StubModel:
         planes = torch.rand(n, *beam.shape, generator=torch.Generator().manual_seed(seed))
         return Scan(planes, beam, unit=ACTIVITY_MM, tracer="FDG", isotope="18F", region="brain")
 
-    def apply(self, task: str, scan: Scan, seed: int = 0, **options: Any) -> StubResult:
+    def apply(self, task: str, scan: Scan, seed: int = 0, **options: Any) -> Result:
         if task != "low-dose":
             raise AllpetError(f"task '{task}' is unknown; known: low-dose")
         expected = scan.with_sinogram(scan.sinogram / options["dose_fraction"])
-        return StubResult(expected, scan.with_sinogram(expected.sinogram.sqrt()))
+        return Result(expected, scan.with_sinogram(expected.sinogram.sqrt()))
 
 
 @pytest.fixture
