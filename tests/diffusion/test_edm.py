@@ -1,0 +1,59 @@
+"""The samplers against a case with a known answer, and seeded noise."""
+
+import pytest
+import torch
+
+from allpet.diffusion import SAMPLERS, sample, seeded_noise
+from allpet.errors import AllpetError
+from allpet.model.denoiser import Condition
+
+BLANK = Condition.blank(2000, 1, 2, 2)
+
+
+class GaussianDenoiser:
+    """The exact denoiser of zero-mean Gaussian latents of standard deviation `sigma_data`: its raw network is zero."""
+
+    sigma_data = 1.7
+
+    def network(self, z: torch.Tensor, noise: torch.Tensor, condition: Condition) -> torch.Tensor:
+        return torch.zeros_like(z)
+
+
+class PointDenoiser(GaussianDenoiser):
+    """The exact denoiser of one single point: D(z) = point, whatever the noise."""
+
+    def __init__(self, point: float) -> None:
+        self.point = point
+
+    def network(self, z: torch.Tensor, noise: torch.Tensor, condition: Condition) -> torch.Tensor:
+        sigma, sd = torch.exp(4 * noise)[:, None, None, None], self.sigma_data
+        root = (sigma**2 + sd**2).sqrt()
+        return (self.point - sd**2 / root**2 * (z * root)) * root / (sigma * sd)
+
+
+@pytest.mark.parametrize(("sampler", "steps", "limit"), [("dpm", 10, 0.06), ("euler", 200, 0.06)])
+def test_gaussian_data_come_out_with_their_spread(sampler, steps, limit):
+    noise = seeded_noise((2, 2, 2), 0, range(2000))
+    z = sample(GaussianDenoiser(), noise, BLANK, sampler, steps)
+    assert float(z.mean()) == pytest.approx(0, abs=0.05)
+    assert float(z.std()) == pytest.approx(1.7, rel=limit)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_single_point_is_found(sampler):
+    noise = seeded_noise((2, 2, 2), 1, range(2000))
+    z = sample(PointDenoiser(0.8), noise, BLANK, sampler, 6, around=torch.full_like(noise, 3.0), sigma_max=1.0)
+    assert torch.allclose(z, torch.full_like(z, 0.8), atol=1e-3)
+
+
+def test_noise_depends_on_seed_stream_and_index_alone():
+    many = seeded_noise((3, 2), 7, range(5))
+    assert torch.equal(seeded_noise((3, 2), 7, [3])[0], many[3])
+    for other in (seeded_noise((3, 2), 8, [3]), seeded_noise((3, 2), 7, [3], stream=1), seeded_noise((3, 2), 7, [2])):
+        assert not torch.equal(other[0], many[3])
+    assert float(seeded_noise((4000,), 0, [0]).std()) == pytest.approx(1, abs=0.05)
+
+
+def test_unknown_sampler_lists_the_known():
+    with pytest.raises(AllpetError, match="known: dpm, euler"):
+        sample(GaussianDenoiser(), seeded_noise((2, 2, 2), 0, [0]), Condition.blank(1, 1, 2, 2), "ddpm9")
