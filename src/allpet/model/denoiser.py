@@ -74,7 +74,7 @@ class Denoiser(nn.Module):
         self,
         channels: int = 12,
         widths: tuple[int, ...] = (64, 128, 192),
-        blocks: int = 2,
+        blocks: int = 1,
         attention: tuple[int, ...] = (1, 2),
         n_cond: int = 128,
         sigma_data: float = 1.0,
