@@ -90,3 +90,11 @@ def test_benchmark_runs_quickly_and_keeps_its_numbers(tmp_path: Path):
     result = json.loads(out.read_text())
     assert {row["tool"] for row in result["results"]} == {"allpet", "astra linear", "scikit-image"}
     assert result["difference_from_astra"] < 0.02
+
+
+def test_mask_benchmark_runs_quickly_and_keeps_its_numbers(tmp_path: Path):
+    out = tmp_path / "masks.json"
+    script = ROOT / "benchmarks" / "bench_masks.py"
+    subprocess.run([sys.executable, script, "--quick", "--json", out], check=True, capture_output=True)
+    result = json.loads(out.read_text())
+    assert result["length"] > 200_000 and result["samples_per_second"] > 0
