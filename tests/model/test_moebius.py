@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from allpet.model.denoiser import Condition, Denoiser
+from allpet.model.denoiser import PlaneBridge
+from allpet.model.latent import PatchBasis
 from allpet.model.moebius import CoverConv, UNet, lift, lower, positions
 from allpet.train.augment import mirror, place, turn
 
@@ -41,23 +42,37 @@ def test_unet_commutes_with_rotation_by_its_stride(steps):
     assert not torch.allclose(f(turn(x, 1)), turn(f(x), 1), atol=1e-6)  # below the stride it is not promised
 
 
-def test_denoiser_turns_with_the_object_when_told():
-    """Turning object and noise by the view stride, and saying so, turns the denoised latents."""
-    net = awake(Denoiser(2, (8, 16), 1, (1,), 16))
-    net.sign.copy_(torch.tensor([1.0, -1.0]))
-    sign = net.sign.repeat(2)[:, None, None]
-    z = torch.rand(1, 4, 8, 8, dtype=torch.float64)
-    c = Condition.blank(1, 2, 8, 8)
-    c = Condition(**{k: v.double() if v.is_floating_point() else v for k, v in vars(c).items()})
-    sigma = torch.full((1,), 0.7, dtype=torch.float64)
-    before = net(z, sigma, c)
+def test_strip_network_turns_with_the_object_when_told():
+    """Latents turned by the view stride, and positions told so, give the turned answer (even and odd channels)."""
+    sign = torch.tensor([1.0, -1.0]).double()
+    net = awake(UNet(2 + 4, 2, (8, 16), 4, CoverConv, attention=(1,)))
+    cond = torch.rand(1, 4, dtype=torch.float64)
+    z = torch.rand(1, 2, 8, 8, dtype=torch.float64)
+
+    def f(t: torch.Tensor, angle: float) -> torch.Tensor:
+        place = positions(8, 8, torch.tensor([angle])).double()
+        return lower(net(torch.cat([lift(t, sign), place], dim=1), cond), sign)
 
     def turned(t: torch.Tensor, k: int) -> torch.Tensor:
-        return torch.cat([t, t.flip(-1) * sign], dim=-2).roll(k, dims=-2)[..., :8, :]
+        return torch.cat([t, t.flip(-1) * sign[:, None, None]], dim=-2).roll(k, dims=-2)[..., :8, :]
 
-    c.turn = torch.full((1,), 2 * math.pi / 8, dtype=torch.float64)
-    after = net(turned(z, 2), sigma, c)
-    assert torch.allclose(after, turned(before, 2), atol=1e-6)  # positions are float32
+    assert torch.allclose(f(turned(z, 2), 2 * math.pi / 8), turned(f(z, 0.0), 2), atol=1e-5)  # positions are float32
+    assert not torch.allclose(f(turned(z, 2), 0.0), turned(f(z, 0.0), 2), atol=1e-4)
+
+
+def test_plane_bridge_keeps_white_noise_white_and_comes_back():
+    from allpet.scan.simulate import simulate
+
+    s = torch.from_numpy(simulate(4, region="brain", seed=2, views=64, bins=64).sinogram)
+    s = s / s.mean(dim=(-2, -1), keepdim=True)
+    basis = PatchBasis(8, 16).fit(s)
+    bridge = PlaneBridge(basis, 64, 64)
+    noise = torch.randn(8, 32, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert bridge.to_plane(noise).shape == (8, 2, 32, 32)
+    z = basis.encode(s)
+    back = bridge.to_latent(bridge.to_plane(z))
+    assert float((back - z).norm() / z.norm()) < 0.45
+    assert 0.6 < float(bridge.to_plane(noise).std()) < 1.2
 
 
 def test_positions_follow_the_turn():

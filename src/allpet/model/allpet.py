@@ -100,7 +100,8 @@ class AllPET:
                 if name not in config["parts"]:
                     continue
                 options = {k: tuple(v) if isinstance(v, list) else v for k, v in config["parts"][name].items()}
-                built[name] = kinds[name](**options)
+                made: Any = kinds[name]
+                built[name] = made(built["basis"], **options) if name == "denoiser" else made(**options)
                 state = {k: v.float() for k, v in load_file(path / file).items()}
                 built[name].load_state_dict(state)
         except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:

@@ -109,8 +109,7 @@ class Base:
         varied = torch.cat([vary(data, 100, rng)[1] for _ in range(10)])
         self.basis = PatchBasis().fit(varied)
         spread = float(self.basis.encode(varied).square().mean().sqrt())
-        self.network = Denoiser(self.basis.channels, sigma_data=spread)
-        self.network.sign.copy_(self.basis.sign)
+        self.network = Denoiser(self.basis, views, bins, sigma_data=spread)
         size = bins // 2
         self.masks = Projector(ParallelBeam(views, bins, 1.0), ImageGrid(size, bins / size))
         self.scans = self._restored(rng)
