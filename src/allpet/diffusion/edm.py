@@ -6,7 +6,7 @@ nor on the batch it is drawn in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -62,6 +62,7 @@ def sample(
     guidance: float = 1.0,
     around: torch.Tensor | None = None,
     sigma_max: float = SIGMA_MAX,
+    project: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Clean latents from noise.
 
@@ -70,6 +71,8 @@ def sample(
     noise : standard normal ``(n, 2 * channels, h, w)``. steps : network evaluations (twice that with guidance).
     guidance : 1 follows the condition as learned; above 1 exaggerates the prompt (classifier-free guidance).
     around : latents to start from, under noise of `sigma_max` (in units of sigma_data); default: pure noise.
+    project : applied to every estimate of the clean latents: what is known of them for certain. The truth
+        being in a convex set, its nearest point there is closer to the truth than the estimate was.
     """
     if steps < 1:
         raise AllpetError(f"steps is {steps}; it must be at least 1")
@@ -86,5 +89,9 @@ def sample(
         if guidance != 1.0:
             blind = denoiser.network(x, level, unsaid)
             out = blind + guidance * (out - blind)
+        if project is not None:
+            sigma, sd = float(torch.exp(4 * t)), denoiser.sigma_data
+            keep, gain = sd**2 / (sigma**2 + sd**2), sigma * sd / (sigma**2 + sd**2) ** 0.5
+            out = (project(keep * z + gain * out) - keep * z) / gain
         z = solver.step(out, t, z).prev_sample
     return z

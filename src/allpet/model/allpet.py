@@ -204,7 +204,8 @@ class AllPET:
         views, bins, bin_mm : size of the result; by default the model's own, keeping the region's field of view.
         sampler, steps : see :data:`allpet.diffusion.SAMPLERS`. seed : sample i of a seed depends neither
             on `n` nor on the batch.
-        consistent : False gives the decoder's output as it is, on the model's own grid only (for judging it).
+        consistent : False leaves out the projector in sampling and at the end, on the model's own grid only (for
+            judging what the network alone has learned).
         progress : called with samples done and samples in all.
 
         Returns
@@ -220,7 +221,7 @@ class AllPET:
         beam, target = self._beams(str(wanted.region), views, bins, bin_mm)
         projector = Projector(target, beam.image_grid())
         planes = []
-        for drawn in self._draw(wanted, beam, n, None, sampler, steps, seed, guidance):
+        for drawn in self._draw(wanted, beam, n, None, sampler, steps, seed, guidance, consistent):
             planes.append(projector(drawn.image) if consistent else drawn.sinogram)
             if progress:
                 progress(len(planes), n)
@@ -266,6 +267,7 @@ class AllPET:
         steps: int,
         seed: int,
         guidance: float,
+        consistent: bool = True,
     ) -> Iterator[Drawn]:
         """One sample at a time: batches of different size round differently."""
         from allpet.diffusion import sample, seeded_noise
@@ -280,7 +282,8 @@ class AllPET:
             condition.mask = basis.encode(m)
             condition.given = condition.given + torch.tensor([1.0, 0.0])
             noise = seeded_noise((2 * basis.channels, *condition.mask.shape[-2:]), seed, [i])
-            z = sample(denoiser, noise, condition, sampler, steps, guidance)
+            known = self._known(m, unit)
+            z = sample(denoiser, noise, condition, sampler, steps, guidance, project=known if consistent else None)
             positive, negative = z.chunk(2, dim=1)
             whole = basis.decode(positive + negative).clamp_min(0)
             share = (basis.decode(positive) / whole.clamp_min(1e-3 * whole.amax())).clamp(0, 1)
@@ -288,6 +291,25 @@ class AllPET:
             amplitude = torch.exp(center + spread * seeded_noise((), seed, [i], stream=1))
             gain = amplitude / unit(image).mean()
             yield Drawn(whole * gain, share, image * (gain / beam.bin_mm))
+
+    def _known(self, mask: torch.Tensor, unit: Projector) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Latents of parts to those of the nearest parts that can be: a sinogram of an image >= 0, split by the mask.
+
+        The image is two rounds of filtered back-projection, cut off at zero.
+        """
+        from allpet.recon import fbp
+
+        basis = self._need("basis")
+
+        def project(z: torch.Tensor) -> torch.Tensor:
+            whole = basis.decode(sum(z.chunk(2, dim=1))).clamp_min(0)
+            image = fbp(whole, unit)
+            image = (image + fbp(whole - unit(image), unit)).clamp_min(0)
+            s = unit(image)
+            positive, negative = split(s, mask)
+            return torch.cat([basis.encode(positive), basis.encode(negative)], dim=1)
+
+        return project
 
     # -- tasks -----------------------------------------------------------------------------------------------------
 
