@@ -12,7 +12,7 @@ def tiny(seed: int = 0) -> AllPET:
     """An untrained model of 32 x 32."""
     torch.manual_seed(seed)
     basis = PatchBasis(8, 6).fit(torch.rand(4, 32, 32))
-    denoiser = Denoiser(basis, 32, 32, (8, 16), (8, 16), (1,), 16)
+    denoiser = Denoiser(basis, 32, 32, (8, 16), (8, 16), 16)
     config = dict(
         views=32,
         bins=32,

@@ -113,7 +113,7 @@ class Denoiser(nn.Module):
     Parameters
     ----------
     basis : the first stage. views, bins : size of the sinograms.
-    plane_widths, strip_widths : channels of the two U-Nets. attention : levels with it, in both.
+    plane_widths, strip_widths : channels of the two U-Nets.
     sigma_data : standard deviation of the latents (EDM, arXiv 2206.00364, table 1).
     """
 
@@ -124,9 +124,8 @@ class Denoiser(nn.Module):
         basis: PatchBasis,
         views: int = 128,
         bins: int = 128,
-        plane_widths: tuple[int, ...] = (48, 96, 128),
-        strip_widths: tuple[int, ...] = (24, 48, 96),
-        attention: tuple[int, ...] = (1, 2),
+        plane_widths: tuple[int, ...] = (80, 160),
+        strip_widths: tuple[int, ...] = (16, 32, 64),
         n_cond: int = 128,
         sigma_data: float = 1.0,
     ) -> None:
@@ -136,7 +135,6 @@ class Denoiser(nn.Module):
             bins=bins,
             plane_widths=plane_widths,
             strip_widths=strip_widths,
-            attention=attention,
             n_cond=n_cond,
             sigma_data=sigma_data,
         )
@@ -145,8 +143,11 @@ class Denoiser(nn.Module):
         self.words = nn.ModuleList([nn.Embedding(len(v) + 1, n_cond) for v in (TRACERS, REGIONS, TASKS)])
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(100), 32)), persistent=False)
         self.embed = nn.Sequential(nn.Linear(64 + 5, n_cond), nn.SiLU(), nn.Linear(n_cond, n_cond))
-        self.plane = UNet(4 * 7, 4 * 2, plane_widths, n_cond, PlaneConv, 1, attention)
-        self.strip = UNet(4 * self.channels + 4, 2 * self.channels, strip_widths, n_cond, CoverConv, 1, attention)
+        every = tuple(range(len(plane_widths)))
+        self.plane = UNet(16 * 7, 16 * 2, plane_widths, n_cond, PlaneConv, attention=every)
+        coarse = tuple(range(1, len(strip_widths)))
+        n_in, n_out = 4 * self.channels + 4, 2 * self.channels
+        self.strip = UNet(n_in, n_out, strip_widths, n_cond, CoverConv, attention=coarse)
 
     def forward(self, z: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
         """``z`` (n, 2 * channels, h, w) with noise of standard deviation ``sigma`` (n,): the clean z."""
@@ -170,8 +171,8 @@ class Denoiser(nn.Module):
         place = positions(z.shape[-2], z.shape[-1], c.turn).to(z.device)
         strip = lower(self.strip(torch.cat([lift(stack, sign.repeat(4)), place], dim=1), vector), sign.repeat(2))
         seen = self.bridge.to_plane(stack)
-        seen = nn.functional.pixel_unshuffle(torch.cat([seen, plane_positions(seen.shape[-1], c.turn)], dim=1), 2)
-        image = nn.functional.pixel_shuffle(self.plane(seen, vector), 2)
+        seen = nn.functional.pixel_unshuffle(torch.cat([seen, plane_positions(seen.shape[-1], c.turn)], dim=1), 4)
+        image = nn.functional.pixel_shuffle(self.plane(seen, vector), 4)
         return strip + self.bridge.to_latent(image)
 
 

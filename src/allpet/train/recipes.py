@@ -98,9 +98,9 @@ class Base:
     """Train the denoiser in the latents of the first stage."""
 
     rate, ema, batch = 1e-3, 0.998, 16
-    whole, given = 0.55, 0.85  # share of whole sinograms; share of the batch whose mask is given
-    observed = 0.25  # share that is told a restored observation
-    pool = 1500  # restored observations drawn beforehand
+    whole, given = 0.75, 0.92  # share of whole sinograms; share of the batch whose mask is given
+    observed = 0.15  # share that is told a restored observation
+    pool = 800  # restored observations drawn beforehand
 
     def __init__(self, data: TrainingSet, folder: Path, seed: int) -> None:
         views, bins = data.sinogram.shape[-2:]
@@ -137,7 +137,7 @@ class Base:
         """Karras-weighted denoising error (EDM, arXiv 2206.00364, eq. 8) of both parts."""
         z, condition = self._batch(rng)
         n, sd = len(z), network.sigma_data
-        sigma = sd * torch.exp(1.3 * torch.randn(n, generator=rng) - 0.2)
+        sigma = sd * torch.exp(1.3 * torch.randn(n, generator=rng) + 0.3)
         noisy = z + torch.randn(z.shape, generator=rng) * sigma[:, None, None, None]
         error = (network(noisy, sigma, condition) - z).square().mean(dim=(1, 2, 3))
         return (error * (sigma**2 + sd**2) / (sigma * sd) ** 2).mean()

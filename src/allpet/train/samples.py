@@ -199,12 +199,12 @@ def vary(data: TrainingSet, n: int, rng: torch.Generator) -> tuple[TrainingSet, 
     """n sinograms, a little turned, moved, scaled and maybe mirrored, and what the network is told of it."""
     views = data.sinogram.shape[-2]
     pick = data[torch.randint(len(data), (n,), generator=rng)]
-    steps = torch.randint(-views // 20, views // 20 + 1, (n,), generator=rng)
+    steps = torch.randint(-views // 40, views // 40 + 1, (n,), generator=rng)
     s = torch.stack([turn(x, int(k)) for x, k in zip(pick.sinogram, steps, strict=True)])
-    mirrored = chance(n, 0.5, rng)
+    mirrored = chance(n, 0.2, rng)
     s = torch.where(mirrored[:, None, None], mirror(s), s)
-    scale = torch.exp(uniform(n, -0.12, 0.12, rng))
-    s = place(s[:, None], 2.0 * torch.randn(n, 2, generator=rng), scale)[:, 0].clamp_min(0)
+    scale = torch.exp(uniform(n, -0.06, 0.06, rng))
+    s = place(s[:, None], 1.0 * torch.randn(n, 2, generator=rng), scale)[:, 0].clamp_min(0)
     angle = steps * (math.pi / views)
     told = dict(
         tracer=pick.tracer,
