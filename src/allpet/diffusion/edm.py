@@ -82,16 +82,18 @@ def sample(
     if around is not None:
         z = z + around
     unsaid = condition.without_prompt()
+    sd = denoiser.sigma_data
     for t in solver.timesteps:
-        x = solver.scale_model_input(z, t)
-        level = t.to(z.dtype).expand(len(z))
-        out = denoiser.network(x, level, condition)
+        sigma = torch.exp(4 * t.to(z.dtype))
+        levels = sigma.expand(len(z))
+        clean = denoiser(z, levels, condition)
         if guidance != 1.0:
-            blind = denoiser.network(x, level, unsaid)
-            out = blind + guidance * (out - blind)
+            blind = denoiser(z, levels, unsaid)
+            clean = blind + guidance * (clean - blind)
         if project is not None:
-            sigma, sd = float(torch.exp(4 * t)), denoiser.sigma_data
-            keep, gain = sd**2 / (sigma**2 + sd**2), sigma * sd / (sigma**2 + sd**2) ** 0.5
-            out = (project(keep * z + gain * out) - keep * z) / gain
-        z = solver.step(out, t, z).prev_sample
+            clean = project(clean)
+        # The solver wants the raw output of a network with one number for sigma_data: the one that gives `clean`.
+        keep, gain = sd**2 / (sigma**2 + sd**2), sigma * sd / (sigma**2 + sd**2).sqrt()
+        solver.scale_model_input(z, t)
+        z = solver.step((clean - keep * z) / gain, t, z).prev_sample
     return z

@@ -15,13 +15,19 @@ from allpet.geometry import ImageGrid, ParallelBeam
 from allpet.mask import project_mask, split
 from allpet.model.denoiser import Condition, Denoiser
 from allpet.model.latent import PatchBasis
+from allpet.model.prior import LinearPrior
 from allpet.model.prompt import REGIONS, TASKS, TRACERS, Prompt, parse_prompt
 from allpet.model.restorer import Restorer
 from allpet.project import Projector
 from allpet.scan.core import ACTIVITY_MM, Scan
 
 CONFIG = "config.json"
-PARTS = {"basis": "basis.safetensors", "denoiser": "denoiser.safetensors", "restorer": "restorer.safetensors"}
+PARTS = {
+    "basis": "basis.safetensors",
+    "prior": "prior.safetensors",
+    "denoiser": "denoiser.safetensors",
+    "restorer": "restorer.safetensors",
+}
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "base"
 
 
@@ -59,7 +65,7 @@ class AllPET:
 
     Parameters
     ----------
-    basis, denoiser, restorer : its parts; a part that is not trained yet is None.
+    basis, prior, denoiser, restorer : its parts; a part that is not trained yet is None.
     config : words it was trained on, fields of view, amplitudes, temperature, training record.
     """
 
@@ -67,12 +73,13 @@ class AllPET:
         self,
         config: dict[str, Any],
         basis: PatchBasis | None = None,
+        prior: LinearPrior | None = None,
         denoiser: Denoiser | None = None,
         restorer: Restorer | None = None,
     ) -> None:
-        self.config, self.basis, self.denoiser, self.restorer = config, basis, denoiser, restorer
+        self.config, self.basis, self.prior, self.denoiser, self.restorer = config, basis, prior, denoiser, restorer
         self.source = "memory"
-        for module in (basis, denoiser, restorer):
+        for module in (basis, prior, denoiser, restorer):
             if module is not None:
                 module.eval().requires_grad_(False)
 
@@ -94,14 +101,14 @@ class AllPET:
             raise AllpetError(f"{path}: holds no model ('{CONFIG}' is missing); give a run or model folder")
         try:
             config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-            kinds = {"basis": PatchBasis, "denoiser": Denoiser, "restorer": Restorer}
+            kinds = {"basis": PatchBasis, "prior": LinearPrior, "denoiser": Denoiser, "restorer": Restorer}
             built: dict[str, Any] = {}
             for name, file in PARTS.items():
                 if name not in config["parts"]:
                     continue
                 options = {k: tuple(v) if isinstance(v, list) else v for k, v in config["parts"][name].items()}
                 made: Any = kinds[name]
-                built[name] = made(built["basis"], **options) if name == "denoiser" else made(**options)
+                built[name] = made(built["basis"], built["prior"], **options) if name == "denoiser" else made(**options)
                 state = {k: v.float() for k, v in load_file(path / file).items()}
                 built[name].load_state_dict(state)
         except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
@@ -158,8 +165,7 @@ class AllPET:
     def condition(self, prompt: Prompt | None, task: str, bin_mm: float, n: int) -> Condition:
         """The condition of n samples; words the model does not know are left unsaid."""
         basis = self._need("basis")
-        views, bins = self.beam.shape
-        blank = Condition.blank(n, basis.channels, views // basis.patch, bins // basis.patch)
+        blank = Condition.blank(n, basis, *self.beam.shape)
 
         prompt = prompt or Prompt()
 
@@ -279,9 +285,10 @@ class AllPET:
         for i in range(n):
             m = torch.ones(1, *self.beam.shape) if mask is None else mask[i : i + 1]
             condition = self.condition(prompt, "generate", beam.bin_mm, 1)
-            condition.mask = basis.encode(m)
-            condition.given = condition.given + torch.tensor([1.0, 0.0])
-            noise = seeded_noise((2 * basis.channels, *condition.mask.shape[-2:]), seed, [i])
+            if mask is not None:
+                condition.mask, condition.whole = m, torch.zeros(1)
+            shape = (2 * basis.channels, *condition.observed.shape[-2:])
+            noise = seeded_noise(shape, seed, [i])
             known = self._known(m, unit)
             z = sample(denoiser, noise, condition, sampler, steps, guidance, project=known if consistent else None)
             positive, negative = z.chunk(2, dim=1)

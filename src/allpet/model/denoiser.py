@@ -1,8 +1,10 @@
-"""Second stage: the conditional latent denoiser with Karras (EDM) preconditioning.
+"""Second stage: the conditional latent denoiser, a network around the best linear one.
 
 State: the latents of the positive and the negative part of a sinogram, side by side; their sum
-is the whole. Conditions: the projected mask (given, or to be made up), an observed sinogram
-(for restoring), the prompt, pitch and dose, and where on the strip each position lies.
+is the whole. The expected clean state is that of the linear prior (or, when restoring, the
+observation drawn a little towards the state), split by the mask, plus a network's correction in
+units of that estimate's known error: Karras preconditioning (EDM, arXiv 2206.00364) with a
+full covariance in place of one number.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from torch import nn
 from allpet.geometry import ImageGrid, ParallelBeam
 from allpet.model.latent import PatchBasis
 from allpet.model.moebius import CoverConv, PlaneConv, UNet, lift, lower, positions
+from allpet.model.prior import LinearPrior
 from allpet.model.prompt import REGIONS, TASKS, TRACERS
 from allpet.project import Projector
 from allpet.recon.fbp import ramp_filter
@@ -28,9 +31,9 @@ class Condition:
     Parameters
     ----------
     tracer, region, task : int64 ``(n,)``, index into the vocabulary + 1; 0 is "not said".
-    log_pitch : log(bin_mm / 4) ``(n,)``. log_counts : log of mean counts per bin, 0 if none.
-    mask, observed : latents ``(n, channels, h, w)``; zero where not given.
-    given : ``(n, 2)``, 1 where the mask and the observed sinogram are given.
+    log_pitch : log(bin_mm / 4) ``(n,)``. log_counts : log of mean counts per bin, 0 if none ``(n,)``.
+    mask : projected mask M ``(n, views, bins)``. whole : 1 where M is 1 everywhere: no negative part ``(n,)``.
+    observed : latents of the restored observation ``(n, channels, h, w)``. restoring : 1 where it is given ``(n,)``.
     turn : radians by which the object was turned ``(n,)``. mirrored : 1 where mirrored ``(n,)``.
     """
 
@@ -40,17 +43,19 @@ class Condition:
     log_pitch: torch.Tensor
     log_counts: torch.Tensor
     mask: torch.Tensor
+    whole: torch.Tensor
     observed: torch.Tensor
-    given: torch.Tensor
+    restoring: torch.Tensor
     turn: torch.Tensor
     mirrored: torch.Tensor
 
     @classmethod
-    def blank(cls, n: int, channels: int, height: int, width: int) -> Condition:
-        """n samples of which nothing is said."""
-        word, number = torch.zeros(n, dtype=torch.long), torch.zeros(n)
-        latent = torch.zeros(n, channels, height, width)
-        return cls(word, word, word, number, number, latent, latent, torch.zeros(n, 2), number, number)
+    def blank(cls, n: int, basis: PatchBasis, views: int, bins: int) -> Condition:
+        """n whole sinograms of which nothing is said."""
+        word, number, one = torch.zeros(n, dtype=torch.long), torch.zeros(n), torch.ones(n)
+        latent = torch.zeros(n, basis.channels, views // basis.patch, bins // basis.patch)
+        mask = torch.ones(n, views, bins)
+        return cls(word, word, word, number, number, mask, one, latent, number, number, number)
 
     def without_prompt(self, drop: torch.Tensor | None = None) -> Condition:
         """The same with tracer and region unsaid (where `drop` (n,) is true)."""
@@ -104,17 +109,18 @@ class PlaneBridge(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """D(z; sigma, condition): the expected clean latents.
+    """D(z; sigma, condition): the expected clean latents of both parts.
 
-    The raw network is the sum of two: one in the image plane, whose answer is projected and so is
-    a sinogram by construction, and one on the Moebius strip for what no image explains (noise out of
-    the projector's range, parts M*s).
+    The correction is the sum of two networks: one in the image plane, whose answer is projected and
+    so is a sinogram by construction, and one on the Moebius strip for what no image explains.
 
     Parameters
     ----------
-    basis : the first stage. views, bins : size of the sinograms.
+    basis : the first stage. prior : the linear prior. views, bins : size of the sinograms.
     plane_widths, strip_widths : channels of the two U-Nets.
-    sigma_data : standard deviation of the latents (EDM, arXiv 2206.00364, table 1).
+    sigma_data : standard deviation of the latents; the unit of noise levels.
+    trust : (a, b) such that ``exp(a + b * log_counts)`` is the root mean square error of a restored
+        observation's latents.
     """
 
     frequencies: torch.Tensor
@@ -122,12 +128,14 @@ class Denoiser(nn.Module):
     def __init__(
         self,
         basis: PatchBasis,
+        prior: LinearPrior,
         views: int = 128,
         bins: int = 128,
         plane_widths: tuple[int, ...] = (80, 160),
         strip_widths: tuple[int, ...] = (16, 32, 64),
         n_cond: int = 128,
         sigma_data: float = 1.0,
+        trust: tuple[float, float] = (-1.0, 0.0),
     ) -> None:
         super().__init__()
         self.config = dict(
@@ -137,43 +145,58 @@ class Denoiser(nn.Module):
             strip_widths=strip_widths,
             n_cond=n_cond,
             sigma_data=sigma_data,
+            trust=trust,
         )
         self.bridge = PlaneBridge(basis, views, bins)
-        self.channels, self.sigma_data = basis.channels, sigma_data
+        self._prior = (prior,)  # saved and loaded on its own, like the first stage
+        self.channels, self.sigma_data, self.trust = basis.channels, sigma_data, trust
         self.words = nn.ModuleList([nn.Embedding(len(v) + 1, n_cond) for v in (TRACERS, REGIONS, TASKS)])
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(100), 32)), persistent=False)
         self.embed = nn.Sequential(nn.Linear(64 + 5, n_cond), nn.SiLU(), nn.Linear(n_cond, n_cond))
-        every = tuple(range(len(plane_widths)))
-        self.plane = UNet(16 * 7, 16 * 2, plane_widths, n_cond, PlaneConv, attention=every)
-        coarse = tuple(range(1, len(strip_widths)))
-        n_in, n_out = 4 * self.channels + 4, 2 * self.channels
+        every, coarse = tuple(range(len(plane_widths))), tuple(range(1, len(strip_widths)))
+        self.plane = UNet(16 * 9, 16 * 2, plane_widths, n_cond, PlaneConv, attention=every)
+        n_in, n_out = 6 * self.channels + 4, 2 * self.channels
         self.strip = UNet(n_in, n_out, strip_widths, n_cond, CoverConv, attention=coarse)
 
     def forward(self, z: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
         """``z`` (n, 2 * channels, h, w) with noise of standard deviation ``sigma`` (n,): the clean z."""
-        sd = self.sigma_data
-        sigma = sigma[:, None, None, None]
-        c_skip = sd**2 / (sigma**2 + sd**2)
-        c_out = sigma * sd / (sigma**2 + sd**2).sqrt()
-        c_in = 1 / (sigma**2 + sd**2).sqrt()
-        return c_skip * z + c_out * self.network(c_in * z, sigma.flatten().log() / 4, condition)
+        base, error = self.linear(z, sigma, condition)
+        return base + error[:, None, None, None] * self.correction(z, base, sigma, condition)
 
-    def network(self, z: torch.Tensor, noise: torch.Tensor, c: Condition) -> torch.Tensor:
-        """The raw network F on scaled input."""
-        wave = noise[:, None] * self.frequencies
-        told = torch.stack([c.log_pitch, c.log_counts / 3, c.given[:, 0], c.given[:, 1], c.mirrored], dim=1)
+    def linear(self, z: torch.Tensor, sigma: torch.Tensor, c: Condition) -> tuple[torch.Tensor, torch.Tensor]:
+        """The estimate without a network, and its root mean square error ``(n,)``."""
+        basis = self.bridge.basis
+        positive, negative = z.chunk(2, dim=1)
+        whole, restoring = c.whole[:, None, None, None], c.restoring[:, None, None, None]
+        mean, error = self._prior[0](positive + (1 - whole) * negative, sigma * (2 - c.whole).sqrt(), c.region)
+        doubt = torch.exp(self.trust[0] + self.trust[1] * c.log_counts)
+        pull = doubt.square() / (doubt.square() + sigma.square())
+        near = c.observed + pull[:, None, None, None] * (positive - c.observed)
+        mean = torch.where(restoring > 0, near, mean)
+        error = torch.where(c.restoring > 0, sigma * pull.sqrt(), error)
+        part = basis.encode(c.mask * basis.decode(mean))
+        part = torch.where(whole > 0, mean, part)
+        return torch.cat([part, mean - part], dim=1), error
+
+    def correction(self, z: torch.Tensor, base: torch.Tensor, sigma: torch.Tensor, c: Condition) -> torch.Tensor:
+        """What the networks add, in units of the linear estimate's error; no negative part where there is none."""
+        basis, sd = self.bridge.basis, self.sigma_data
+        wave = sigma.log()[:, None] / 4 * self.frequencies
+        told = torch.stack([c.log_pitch, c.log_counts / 3, c.restoring, c.whole, c.mirrored], dim=1)
         vector = self.embed(torch.cat([wave.sin(), wave.cos(), told], dim=1))
         for table, word in zip(self.words, (c.tracer, c.region, c.task), strict=True):
             vector = vector + table(word)
         vector = nn.functional.silu(vector)
-        stack = torch.cat([z, c.mask, c.observed], dim=1)
-        sign = self.bridge.basis.sign
+        scaled = z / (sigma.square() + sd**2).sqrt()[:, None, None, None]
+        stack = torch.cat([scaled, base / sd, basis.encode(c.mask), c.observed / sd], dim=1)
         place = positions(z.shape[-2], z.shape[-1], c.turn).to(z.device)
-        strip = lower(self.strip(torch.cat([lift(stack, sign.repeat(4)), place], dim=1), vector), sign.repeat(2))
+        lifted = torch.cat([lift(stack, basis.sign.repeat(6)), place], dim=1)
+        strip = lower(self.strip(lifted, vector), basis.sign.repeat(2))
         seen = self.bridge.to_plane(stack)
         seen = nn.functional.pixel_unshuffle(torch.cat([seen, plane_positions(seen.shape[-1], c.turn)], dim=1), 4)
         image = nn.functional.pixel_shuffle(self.plane(seen, vector), 4)
-        return strip + self.bridge.to_latent(image)
+        positive, negative = (strip + self.bridge.to_latent(image)).chunk(2, dim=1)
+        return torch.cat([positive, negative * (1 - c.whole)[:, None, None, None]], dim=1)
 
 
 def plane_positions(size: int, turn: torch.Tensor) -> torch.Tensor:

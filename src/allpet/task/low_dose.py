@@ -191,6 +191,4 @@ def sample_spread(
 
 def observed_condition(told: Condition, observed: torch.Tensor, log_counts: torch.Tensor) -> Condition:
     """The condition `told`, with what was observed."""
-    return replace(
-        told, observed=observed, log_counts=log_counts, given=torch.tensor([[0.0, 1.0]]).expand(len(observed), 2)
-    )
+    return replace(told, observed=observed, log_counts=log_counts, restoring=torch.ones(len(observed)))

@@ -20,6 +20,7 @@ from allpet.mask import MaskFamily, draw_masks, project_mask
 from allpet.model.allpet import CONFIG, SHIPPED, AllPET
 from allpet.model.denoiser import Condition, Denoiser
 from allpet.model.latent import PatchBasis
+from allpet.model.prior import LinearPrior
 from allpet.model.prompt import TASKS
 from allpet.model.restorer import Restorer
 from allpet.project import Projector
@@ -98,7 +99,7 @@ class Base:
     """Train the denoiser in the latents of the first stage."""
 
     rate, ema, batch = 1e-3, 0.998, 16
-    whole, given = 0.75, 0.92  # share of whole sinograms; share of the batch whose mask is given
+    whole = 0.75  # share of whole sinograms; the others are split by a random projected mask
     observed = 0.15  # share that is told a restored observation
     pool = 800  # restored observations drawn beforehand
 
@@ -106,13 +107,25 @@ class Base:
         views, bins = data.sinogram.shape[-2:]
         self.data, self.folder, self.seed = data, folder, seed
         rng = torch.Generator().manual_seed(seed)
-        varied = torch.cat([vary(data, 100, rng)[1] for _ in range(10)])
-        self.basis = PatchBasis().fit(varied)
-        spread = float(self.basis.encode(varied).square().mean().sqrt())
-        self.network = Denoiser(self.basis, views, bins, sigma_data=spread)
+        drawn = [vary(data, 100, rng) for _ in range(36)]
+        varied = torch.cat([s for _, s, _ in drawn])
+        self.basis = PatchBasis().fit(varied[:1000])
+        latents = self.basis.encode(varied)
+        self.prior = LinearPrior.fit(latents, torch.cat([told["region"] for _, _, told in drawn]))
         size = bins // 2
         self.masks = Projector(ParallelBeam(views, bins, 1.0), ImageGrid(size, bins / size))
         self.scans = self._restored(rng)
+        spread = float(latents.square().mean().sqrt())
+        self.network = Denoiser(self.basis, self.prior, views, bins, sigma_data=spread, trust=self._trust())
+
+    def _trust(self) -> tuple[float, float]:
+        """Straight line through log error of restored latents over log counts."""
+        if self.scans is None:
+            return -1.0, 0.0
+        error = (self.scans["truth"] - self.scans["observed"]).square().mean(dim=(1, 2, 3)).sqrt().log()
+        x = self.scans["log_counts"]
+        slope = float(((x - x.mean()) * (error - error.mean())).sum() / (x - x.mean()).square().sum())
+        return float(error.mean()) - slope * float(x.mean()), slope
 
     def _restored(self, rng: torch.Generator) -> dict[str, torch.Tensor] | None:
         """Latents of truth and restored estimate, and their conditions; None without a restorer."""
@@ -134,47 +147,43 @@ class Base:
         return {key: torch.cat([row[key] for row in rows]) for key in rows[0]}
 
     def loss(self, network: Denoiser, rng: torch.Generator) -> torch.Tensor:
-        """Karras-weighted denoising error (EDM, arXiv 2206.00364, eq. 8) of both parts."""
+        """Denoising error of both parts, relative to the expected error of the linear estimate."""
         z, condition = self._batch(rng)
         n, sd = len(z), network.sigma_data
         sigma = sd * torch.exp(1.3 * torch.randn(n, generator=rng) + 0.3)
         noisy = z + torch.randn(z.shape, generator=rng) * sigma[:, None, None, None]
-        error = (network(noisy, sigma, condition) - z).square().mean(dim=(1, 2, 3))
-        return (error * (sigma**2 + sd**2) / (sigma * sd) ** 2).mean()
+        base, error = network.linear(noisy, sigma, condition)
+        unit = error[:, None, None, None].clamp_min(1e-4)
+        left = network.correction(noisy, base, sigma, condition) - (z - base) / unit
+        return left.square().mean()
 
     def _batch(self, rng: torch.Generator) -> tuple[torch.Tensor, Condition]:
         restoring = 0 if self.scans is None else round(self.batch * self.observed)
         n = self.batch - restoring
         _, s, told = vary(self.data, n, rng)
-        mode = torch.rand(n, generator=rng)
+        whole = chance(n, self.whole, rng)
         masks = torch.ones_like(s)
-        split = torch.nonzero(mode >= self.whole).flatten()
+        split = torch.nonzero(~whole).flatten()
         if len(split):
             first = int(torch.randint(2**40, (1,), generator=rng))
             drawn = draw_masks(range(first, first + len(split)), self.masks.grid.size, self.seed, MaskFamily())
             masks[split] = project_mask(drawn, self.masks)
-        given = (mode < self.given).float()
-        positive, whole = self.basis.encode(masks * s), self.basis.encode(s)
-        z = torch.cat([positive, whole - positive], dim=1)
-        condition = Condition.blank(n, self.basis.channels, *z.shape[-2:])
-        condition = replace(
-            condition,
-            **told,
-            mask=self.basis.encode(masks) * given[:, None, None, None],
-            given=torch.stack([given, torch.zeros(n)], dim=1),
-        )
+        z = self.basis.encode(s)
+        positive = torch.where(whole[:, None, None, None], z, self.basis.encode(masks * s))
+        z = torch.cat([positive, z - positive], dim=1)
+        blank = Condition.blank(n, self.basis, *s.shape[-2:])
+        condition = replace(blank, **told, mask=masks, whole=whole.float())
         if restoring and self.scans is not None:
             rows = torch.randint(len(self.scans["truth"]), (restoring,), generator=rng)
             pick = {key: value[rows] for key, value in self.scans.items()}
             truth = pick.pop("truth")
-            blank = Condition.blank(restoring, self.basis.channels, *z.shape[-2:])
-            seen = replace(blank, **pick, given=torch.tensor([[0.0, 1.0]]).expand(restoring, 2))
+            blank = Condition.blank(restoring, self.basis, *s.shape[-2:])
             z = torch.cat([z, torch.cat([truth, torch.zeros_like(truth)], dim=1)])
-            condition = condition.join(seen)
+            condition = condition.join(replace(blank, **pick, restoring=torch.ones(restoring)))
         return z, condition.without_prompt(chance(len(z), 0.1, rng))
 
     def export(self, network: Denoiser, record: dict[str, Any]) -> None:
-        _export(self.folder, self.data, record, basis=self.basis, denoiser=network)
+        _export(self.folder, self.data, record, basis=self.basis, prior=self.prior, denoiser=network)
 
 
 RECIPES: dict[str, Callable[[TrainingSet, Path, int], Recipe]] = {"base": Base, "low-dose": LowDose}
