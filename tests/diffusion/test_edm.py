@@ -6,29 +6,25 @@ import torch
 from allpet.diffusion import SAMPLERS, sample, seeded_noise
 from allpet.errors import AllpetError
 from allpet.model.denoiser import Condition
+from allpet.model.latent import PatchBasis
 
-BLANK = Condition.blank(2000, 1, 2, 2)
+BLANK = Condition.blank(2000, PatchBasis(8, 1), 16, 16)
 
 
 class GaussianDenoiser:
-    """The exact denoiser of zero-mean Gaussian latents of standard deviation `sigma_data`: its raw network is zero."""
+    """The exact denoiser of zero-mean Gaussian latents of standard deviation `sigma_data`."""
 
     sigma_data = 1.7
 
-    def network(self, z: torch.Tensor, noise: torch.Tensor, condition: Condition) -> torch.Tensor:
-        return torch.zeros_like(z)
+    def __call__(self, z: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
+        return z * (self.sigma_data**2 / (self.sigma_data**2 + sigma.square()))[:, None, None, None]
 
 
 class PointDenoiser(GaussianDenoiser):
-    """The exact denoiser of one single point: D(z) = point, whatever the noise."""
+    """The exact denoiser of one single point."""
 
-    def __init__(self, point: float) -> None:
-        self.point = point
-
-    def network(self, z: torch.Tensor, noise: torch.Tensor, condition: Condition) -> torch.Tensor:
-        sigma, sd = torch.exp(4 * noise)[:, None, None, None], self.sigma_data
-        root = (sigma**2 + sd**2).sqrt()
-        return (self.point - sd**2 / root**2 * (z * root)) * root / (sigma * sd)
+    def __call__(self, z: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
+        return torch.full_like(z, 0.8)
 
 
 @pytest.mark.parametrize(("sampler", "steps", "limit"), [("dpm", 10, 0.06), ("euler", 200, 0.06)])
@@ -42,7 +38,7 @@ def test_gaussian_data_come_out_with_their_spread(sampler, steps, limit):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_single_point_is_found(sampler):
     noise = seeded_noise((2, 2, 2), 1, range(2000))
-    z = sample(PointDenoiser(0.8), noise, BLANK, sampler, 6, around=torch.full_like(noise, 3.0), sigma_max=1.0)
+    z = sample(PointDenoiser(), noise, BLANK, sampler, 6, around=torch.full_like(noise, 3.0), sigma_max=1.0)
     assert torch.allclose(z, torch.full_like(z, 0.8), atol=1e-3)
 
 
@@ -56,4 +52,16 @@ def test_noise_depends_on_seed_stream_and_index_alone():
 
 def test_unknown_sampler_lists_the_known():
     with pytest.raises(AllpetError, match="known: dpm, euler"):
-        sample(GaussianDenoiser(), seeded_noise((2, 2, 2), 0, [0]), Condition.blank(1, 1, 2, 2), "ddpm9")
+        sample(GaussianDenoiser(), seeded_noise((2, 2, 2), 0, [0]), BLANK, "ddpm9")
+
+
+def test_what_is_known_is_applied_at_every_step():
+    noise = seeded_noise((2, 2, 2), 2, range(2000))
+    seen = []
+
+    def project(z: torch.Tensor) -> torch.Tensor:
+        seen.append(1)
+        return z.clamp_min(0)
+
+    z = sample(GaussianDenoiser(), noise, BLANK, steps=7, project=project)
+    assert len(seen) == 7 and float(z.min()) > -1e-5

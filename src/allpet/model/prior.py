@@ -46,13 +46,13 @@ class LinearPrior(nn.Module):
     def fit(cls, latents: torch.Tensor, region: torch.Tensor, components: int = 256) -> LinearPrior:
         """From latents ``(n, channels, h, w)`` and the index of each one's region (vocabulary + 1)."""
         known = sorted(set(region.tolist()))
-        components = min([components, *(int((region == k).sum()) - 1 for k in known)])
-        prior = cls(tuple(latents.shape[1:]), components, len(known) + 1)
         flat = latents.flatten(1)
+        components = min([components, flat.shape[1] - 1, *(int((region == k).sum()) - 1 for k in known)])
+        prior = cls(tuple(latents.shape[1:]), components, len(known) + 1)
         for row, members in enumerate([torch.ones_like(region, dtype=torch.bool), *(region == k for k in known)]):
             mine = flat[members]
             mean = mine.mean(dim=0)
-            _, values, vectors = torch.svd_lowrank(mine - mean, q=min(components + 16, len(mine)), niter=3)
+            _, values, vectors = torch.svd_lowrank(mine - mean, q=min(components + 16, *mine.shape), niter=3)
             variance = values[:components].square() / len(mine)
             total = (mine - mean).square().sum() / len(mine)
             prior.mean[row], prior.basis[row] = mean, vectors[:, :components].T
