@@ -67,6 +67,10 @@ class Condition:
         return Condition(**{name: torch.cat([value, getattr(other, name)]) for name, value in vars(self).items()})
 
 
+TAIL = 1e-3
+"""Share of the variance outside the prior's eigenvectors that is believed in use; all of it only speckles a draw."""
+
+
 class PlaneBridge(nn.Module):
     """Latents to the image plane and back, by a pair of operators that nearly undo each other.
 
@@ -167,8 +171,9 @@ class Denoiser(nn.Module):
         """The estimate without a network, and its root mean square error ``(n,)``."""
         basis = self.bridge.basis
         positive, negative = z.chunk(2, dim=1)
+        tail = 1.0 if self.training else TAIL
         whole, restoring = c.whole[:, None, None, None], c.restoring[:, None, None, None]
-        mean, error = self._prior[0](positive + (1 - whole) * negative, sigma * (2 - c.whole).sqrt(), c.region)
+        mean, error = self._prior[0](positive + (1 - whole) * negative, sigma * (2 - c.whole).sqrt(), c.region, tail)
         doubt = torch.exp(self.trust[0] + self.trust[1] * c.log_counts)
         pull = doubt.square() / (doubt.square() + sigma.square())
         near = c.observed + pull[:, None, None, None] * (positive - c.observed)

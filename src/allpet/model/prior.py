@@ -62,16 +62,19 @@ class LinearPrior(nn.Module):
             prior.row[k] = row + 1
         return prior
 
-    def forward(self, z: torch.Tensor, sigma: torch.Tensor, region: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, z: torch.Tensor, sigma: torch.Tensor, region: torch.Tensor, tail: float = 1.0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Expected clean latents (shape of z) and their root mean square error ``(n,)``.
 
         Parameters
         ----------
         z : ``(n, channels, h, w)`` with noise of standard deviation ``sigma`` (n,). region : ``(n,)``, 0 for not said.
+        tail : share of the variance outside the eigenvectors that is believed.
         """
         row = self.row[region].long()
         out, noise = torch.empty_like(z), sigma.square()[:, None]
-        variance, rest = self.variance[row], self.rest[row][:, None]
+        variance, rest = self.variance[row], tail * self.rest[row][:, None]
         gain, other = variance / (variance + noise), rest / (rest + noise)
         for k in row.unique():
             mine = row == k
