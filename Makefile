@@ -40,5 +40,5 @@ train: setup
 	mkdir -p runs
 	for size in $(SIZES); do $(BIN)/allpet simulate runs/$${size%:*}.zarr --region $${size%:*} -n $${size#*:} --seed 0 || exit $$?; done
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/allpet train --data $(STORES) --out runs/base --recipe low-dose --max-minutes 20
-	OMP_NUM_THREADS=$(THREADS) $(BIN)/allpet train --data $(STORES) --out runs/base --recipe base --max-minutes 20
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/allpet train --data $(STORES) --out runs/base --recipe base --max-minutes 18
 	$(BIN)/python -m allpet.train.calibrate runs/base
