@@ -254,3 +254,9 @@ def test_real_list_mode_keeps_every_count(tmp_path: Path, capsys: pytest.Capture
     middle = image.array[0] if float(image.array[0].sum()) > float(image.array[1].sum()) else image.array[1]
     inner = middle[32:64, 32:64].sum() / middle.sum()
     assert float(inner) > 0.6
+
+
+def test_a_closed_pipe_is_no_error(store: Path):
+    script = f"{sys.executable} -m allpet info {store} | head -c 1"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr == ""

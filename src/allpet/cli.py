@@ -5,6 +5,7 @@ A bad input ends with one line on stderr and exit code 2; nothing half-written s
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -319,6 +320,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.run()
     except AllpetError as error:
         return _fail(str(error))
+    except BrokenPipeError:  # the reader of our output has gone, as in `allpet info FILE | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         return _fail(f"{error.filename or command.__class__.__name__.lower()}: {error.strerror or error}")
     except KeyboardInterrupt:
