@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d
 
 from allpet import AllPET
 from allpet.metrics import mirror_seam, moment_residual, psnr
@@ -54,14 +55,17 @@ def test_low_dose_beats_input_and_tuned_gaussian(model, fraction):
         assert mine > np.mean([s[name] for s in smooth]) and mine > np.mean([s[name] for s in raw]), name
 
 
-def test_standard_deviation_is_of_the_error_s_size(model):
-    ratios = []
-    for truth in simulated_people(1, "test", seed=4):
-        result = model.apply("low-dose", truth.scan(1 / 20, 1), samples=4)
+def test_standard_deviation_is_of_the_error_s_size_and_in_its_place(model):
+    ratios, places = [], []
+    for truth in simulated_people(2, "test", seed=4):
+        result = model.apply("low-dose", truth.scan(1 / 20, 1), samples=6)
         assert result.std is not None
-        error = (result.expected.sinogram - truth.expected).square().mean().sqrt()
-        ratios.append(float(result.std.sinogram.square().mean().sqrt() / error))
-    assert 0.4 < np.mean(ratios) < 2.5
+        error, std = result.expected.sinogram - truth.expected, result.std.sinogram
+        ratios.append(float(std.square().mean().sqrt() / error.square().mean().sqrt()))
+        blocks = [avg_pool2d(x.square(), 8).sqrt().flatten() for x in (error, std)]
+        places.append(float(torch.corrcoef(torch.stack(blocks))[0, 1]))
+    assert 0.7 < np.mean(ratios) < 1.4
+    assert np.mean(places) > 0.5
 
 
 def test_a_coarser_grid_of_the_same_person_is_restored_too(model):

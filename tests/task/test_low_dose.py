@@ -68,13 +68,13 @@ def test_any_grid_comes_back_on_its_own(native):
     live = torch.from_numpy(native.live()).float() if isinstance(native, RingBeam) else torch.ones(native.shape)
     counts = torch.poisson(truth * live, generator=torch.Generator().manual_seed(0))
     scan = Scan(counts, native, normalisation=live, background=torch.full_like(counts, 0.2), dose_fraction=0.5)
-    result = model.apply("low-dose", scan, samples=3, steps=2)
+    result = model.apply("low-dose", scan, samples=3)
     assert result.expected.geometry == native and result.expected.sinogram.shape == counts.shape
     assert float(result.expected.background.mean()) == pytest.approx(0.4)
     assert result.expected.dose_fraction == 1.0 and result.std is not None
     assert bool((result.expected.sinogram >= 0).all()) and bool((result.std.sinogram >= 0).all())
     assert float(result.expected.sinogram.sum()) == pytest.approx(float(counts.sum()) / 0.5, rel=0.15)
-    again = model.apply("low-dose", scan, samples=3, steps=2)
+    again = model.apply("low-dose", scan, samples=3)
     assert torch.equal(again.std.sinogram, result.std.sinogram)
     assert model.apply("low-dose", scan, samples=0).std is None
 
@@ -109,7 +109,7 @@ def test_what_is_assumed_is_said():
 
 def test_an_empty_plane_stays_finite():
     beam = ParallelBeam(32, 32, 8.0)
-    result = tiny().apply("low-dose", Scan(torch.zeros(1, 32, 32), beam), dose_fraction=0.1, samples=2, steps=1)
+    result = tiny().apply("low-dose", Scan(torch.zeros(1, 32, 32), beam), dose_fraction=0.1, samples=2)
     assert bool(torch.isfinite(result.expected.sinogram).all()) and bool(torch.isfinite(result.std.sinogram).all())
 
 

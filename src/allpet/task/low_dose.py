@@ -2,7 +2,7 @@
 
 The restorer gives the expected emission on the model's grid; it is carried to the scan's own
 lines, where what it left unexplained is put back as far as it stands out of Poisson noise;
-the denoiser, told what was observed, draws samples whose spread is the standard deviation.
+restoring counts drawn from the estimate, several times over, gives the standard deviation.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
-from allpet.model.prompt import Prompt
 from allpet.scan.arc import line_coordinates
 from allpet.scan.core import COUNTS, Scan
 from allpet.scan.randoms import with_randoms
@@ -24,9 +24,8 @@ from allpet.task.carry import Carrier
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET, Result
-    from allpet.model.denoiser import Condition
+    from allpet.model.restorer import Restorer
 
-START = 1.0  # noise (in units of sigma_data) under which samples leave the restored estimate
 PLANES = 4  # planes at a time: bounds the memory
 
 
@@ -37,7 +36,6 @@ def low_dose(
     samples: int = 4,
     seed: int = 0,
     prompt: str | None = None,
-    steps: int = 6,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
     """Expected full-dose counts of every plane, on the scan's own grid.
@@ -46,7 +44,7 @@ def low_dose(
     ----------
     scan : prompts, with what is known of efficiency and background (randoms are estimated from delayeds).
     dose_fraction : share of the full dose in `scan`; default: what the scan says, else 1 (the scan's own dose).
-    samples : draws behind the standard deviation; 0 for none. steps : network evaluations of each.
+    samples : draws behind the standard deviation; 0 for none. seed : of the draws.
     prompt : tracer and region; default: what the scan says.
     progress : called with planes done and planes in all.
 
@@ -81,23 +79,25 @@ def low_dose(
     restorer = model._need("restorer")
     beam = working_beam(scan, *model.beam.shape)
     carrier = Carrier(scan.geometry, beam)
-    wanted = model.parse(prompt) if prompt else None
-    told = model.condition(wanted or _header_prompt(scan), "low-dose", beam.bin_mm, 1) if samples else None
+    temperature = float(model.config.get("temperature", 1.0))
+    if prompt:
+        model.parse(prompt)  # the restorer is told counts and pitch only; a wrong prompt is still an error
 
     expected, spread = [], []
     for start in range(0, len(scan), PLANES):
         part = scan.planes(slice(start, start + PLANES))
         efficiency = part.efficiency
         background = torch.zeros_like(part.sinogram) if part.background is None else part.background
-        counts, eff, back = (carrier.down(x) for x in (part.sinogram, efficiency, background))
+        seen, eff, back = (carrier.down(x) for x in (part.sinogram, efficiency, background))
         unit = float(eff.amax()) or 1.0
+        coarse = Counts(seen, eff / unit, back, torch.full((len(part),), beam.bin_mm))
         with torch.no_grad():
-            emission = restorer(counts, eff / unit, back, torch.full((len(part),), beam.bin_mm))
+            emission = restorer(coarse.counts, coarse.efficiency, coarse.background, coarse.bin_mm)
         estimate = efficiency * carrier.up(emission / unit) + background
         expected.append(put_back(part.sinogram, estimate, part.live) / dose_fraction)
-        if told is not None:
-            told.log_counts = (counts - back).mean(dim=(-2, -1)).clamp_min(1e-3).log()
-            deviation = sample_spread(model, emission, told, samples, steps, seed, range(start, start + len(part)))
+        if samples:
+            planes = range(start, start + len(part))
+            deviation = sample_spread(restorer, emission, coarse, samples, seed, planes) * temperature
             spread.append(efficiency * carrier.up(deviation / unit) / dose_fraction)
         if progress:
             progress(min(start + PLANES, len(scan)), len(scan))
@@ -108,8 +108,13 @@ def low_dose(
     return Result(result, std, tuple(notes))
 
 
-def _header_prompt(scan: Scan) -> Prompt:
-    return Prompt(scan.tracer, scan.region, scan.isotope)
+class Counts(NamedTuple):
+    """Planes on the model's grid: all ``(n, views, bins)``, pitch ``(n,)``."""
+
+    counts: torch.Tensor
+    efficiency: torch.Tensor
+    background: torch.Tensor
+    bin_mm: torch.Tensor
 
 
 def working_beam(scan: Scan, views: int, bins: int) -> ParallelBeam:
@@ -161,34 +166,19 @@ def put_back(counts: torch.Tensor, estimate: torch.Tensor, live: torch.Tensor) -
 
 
 def sample_spread(
-    model: AllPET,
-    emission: torch.Tensor,
-    told: Condition,
-    samples: int,
-    steps: int,
-    seed: int,
-    planes: range,
+    restorer: Restorer, emission: torch.Tensor, scan: Counts, samples: int, seed: int, planes: range
 ) -> torch.Tensor:
-    """Standard deviation of posterior samples around the restored emission, ``(n, views, bins)``."""
-    from allpet.diffusion import sample, seeded_noise
+    """Standard deviation of the restored emission if the scan were taken again, ``(n, views, bins)``.
 
-    basis, denoiser = model._need("basis"), model._need("denoiser")
-    temperature = float(model.config.get("temperature", 1.0))
-    out = []
-    for k, plane in enumerate(planes):
-        mean = emission[k].mean().clamp_min(1e-9)
-        condition = observed_condition(told, basis.encode(emission[k : k + 1] / mean), told.log_counts[k : k + 1])
-        shape = (2 * basis.channels, *condition.observed.shape[-2:])
-        around = torch.cat([condition.observed, torch.zeros_like(condition.observed)], dim=1)
-        draws = []
-        for i in range(samples):
-            noise = seeded_noise(shape, seed, [plane * 1000 + i], stream=2)
-            z = sample(denoiser, noise, condition, steps=steps, around=around, sigma_max=START)
-            draws.append(basis.decode(sum(z.chunk(2, dim=1))).clamp_min(0))
-        out.append(torch.cat(draws).std(dim=0) * mean * temperature)
-    return torch.stack(out)
-
-
-def observed_condition(told: Condition, observed: torch.Tensor, log_counts: torch.Tensor) -> Condition:
-    """The condition `told`, with what was observed."""
-    return replace(told, observed=observed, log_counts=log_counts, restoring=torch.ones(len(observed)))
+    Parametric bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 6): counts are
+    drawn from the estimate and restored again. Sample i of a plane depends on (seed, plane, i) alone.
+    """
+    expected = scan.efficiency * emission + scan.background
+    draws = []
+    for i in range(samples):
+        rngs = [np.random.default_rng([seed, plane, i]) for plane in planes]
+        rows = [rng.poisson(row.double().numpy()) for rng, row in zip(rngs, expected, strict=True)]
+        again = torch.from_numpy(np.stack(rows)).float()
+        with torch.no_grad():
+            draws.append(restorer(again, scan.efficiency, scan.background, scan.bin_mm))
+    return torch.stack(draws).std(dim=0)
