@@ -68,7 +68,7 @@ def test_missing_patients_are_one_clear_line(tmp_path):
 def test_generation_rows():
     model = tiny()
     rows = evaluate_generation(model, n=3)
-    assert [r["set"] for r in rows] == ["generated", "decoder's own output", "unseen people", "noise", "first stage"]
+    assert [r["set"] for r in rows] == ["generated", "network alone", "unseen people", "noise", "first stage"]
     generated, _, unseen, noise, _ = rows
     assert unseen["moment_residual"] < 1e-3 < noise["moment_residual"]
     assert unseen["distance"] < noise["distance"] and np.isfinite(generated["nearest_training"])

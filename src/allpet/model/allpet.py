@@ -222,7 +222,7 @@ class AllPET:
         if n < 1:
             raise AllpetError(f"n is {n}; it must be at least 1")
         if not consistent and (views, bins, bin_mm) != (None, None, None):
-            raise AllpetError("the decoder's own output has one size; leave out views, bins and bin_mm")
+            raise AllpetError("the network alone has one size; leave out views, bins and bin_mm")
         wanted = self.parse(prompt)
         beam, target = self._beams(str(wanted.region), views, bins, bin_mm)
         projector = Projector(target, beam.image_grid())

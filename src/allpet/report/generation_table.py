@@ -50,7 +50,7 @@ def consistency(sinograms: torch.Tensor, beam: ParallelBeam) -> dict[str, float]
 def evaluate_generation(
     model: AllPET, n: int = 48, seed: int = 0, progress: Callable[[int, int], None] | None = None
 ) -> list[dict[str, Any]]:
-    """One row for each region and set: generated, the decoder's own output, unseen people, first stage, noise.
+    """One row for each region and set: generated, the network alone, unseen people, first stage, noise.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def evaluate_generation(
         train = torch.from_numpy(simulate(n, **size, split="train", slices_per_subject=4).sinogram)
         noise = torch.rand(n, *beam.shape, generator=torch.Generator().manual_seed(seed))
         real, other = features(unseen[:n]), features(unseen[n:])
-        sets = {"generated": made.sinogram, "decoder's own output": raw.sinogram, "unseen people": unseen[n:]}
+        sets = {"generated": made.sinogram, "network alone": raw.sinogram, "unseen people": unseen[n:]}
         for name, sinograms in {**sets, "noise": noise}.items():
             row = dict(region=region, set=name, n=n, **consistency(sinograms, beam))
             row["distance"] = sliced_wasserstein(features(sinograms), real)
