@@ -50,12 +50,21 @@ def test_gradients_first_and_second_order():
     assert torch.autograd.gradgradcheck(lambda t: a(t) ** 2, x)
 
 
-@settings(max_examples=10, deadline=None)
-@given(views=st.integers(1, 20), half=st.integers(1, 30), size=st.integers(2, 40), seed=st.integers(0, 99))
-def test_turning_by_180_degrees_mirrors_to_the_bit(views, half, size, seed):
+@settings(max_examples=40, deadline=None)
+@given(
+    views=st.integers(1, 20),
+    half=st.integers(1, 30),
+    size=st.integers(2, 40),
+    n=st.integers(1, 20),
+    seed=st.integers(0, 99),
+)
+def test_turning_by_180_degrees_mirrors_to_the_bit(views, half, size, n, seed):
+    rng = torch.Generator().manual_seed(seed)
     a = Projector(ParallelBeam(views, 2 * half, 2.0), ImageGrid(size, 2.3))
-    x = torch.rand(size, size, generator=torch.Generator().manual_seed(seed))
+    x = torch.rand(n, size, size, generator=rng)
     assert torch.equal(a(x.flip(-1, -2)), a(x).flip(-1))
+    y = torch.rand(n, views, 2 * half, generator=rng)
+    assert torch.equal(a.adjoint(y.flip(-1)), a.adjoint(y).flip(-1, -2))
 
 
 def test_quarter_turn_and_sides():

@@ -6,18 +6,22 @@ weight is the share of the strip that the pixel covers times the length of the l
 the row (De Man and Basu, Phys. Med. Biol. 49, 2463, 2004). Against the analytic disk this
 is sharper than Joseph's linear interpolation and needs a third fewer entries.
 
-Bins with s > 0 are the mirror image of those with s < 0, entry by entry and in the same
-order of summation, so that turning the object by 180 degrees mirrors its sinogram to the
-last bit.
+Only the bins with s <= 0 are stored: a bin with s > 0 is the one with -s of the object turned
+by 180 degrees. That halves the memory, and turning the object by 180 degrees mirrors its
+sinogram to the last bit.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from allpet.geometry import ImageGrid, ParallelBeam
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 def _half_view(phi: float, beam: ParallelBeam, grid: ImageGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -48,37 +52,22 @@ def _half_view(phi: float, beam: ParallelBeam, grid: ImageGrid) -> tuple[np.ndar
     return bins, flat, weight[keep]
 
 
-def system_matrix(beam: ParallelBeam, grid: ImageGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The matrix A in compressed rows.
+def half_matrix(beam: ParallelBeam, grid: ImageGrid) -> csr_matrix:
+    """The rows of A for the bins with s <= 0 of every view: ``(views * ceil(bins / 2), n * n)``, float64, in mm.
 
-    Returns
-    -------
-    indptr : int32 ``(views * bins + 1,)``; indices : int32 ``(nnz,)``, the flat pixel;
-    values : float64 ``(nnz,)`` in mm. Row ``k * bins + i`` is view k, bin i. Indices of a
-    row descend where s > 0 (see the module's note), so they are not sorted.
+    Row ``k * ceil(bins / 2) + i`` is view k, bin i.
     """
-    n_pixels = grid.size * grid.size
+    from scipy.sparse import csr_matrix
+
     lower = (beam.bins + 1) // 2
     counts, indices, values = [], [], []
     for phi in beam.angles:
         bins, flat, weight = _half_view(float(phi), beam, grid)
-        flat, weight = flat.astype(np.int32), weight.astype(np.float64)
-        per_bin = np.bincount(bins, minlength=lower)
-        mirrored = beam.bins // 2  # bins with s > 0 are the mirror of the first ones, reversed as a whole
-        stop = int(per_bin[:mirrored].sum())
-        counts += [per_bin, per_bin[:mirrored][::-1]]
-        # Reversing everything would also reverse each row; put each row back into mirrored summing order.
-        starts = np.concatenate([[0], np.cumsum(per_bin[:mirrored])])
-        order = _rows_reversed(starts)
-        indices += [flat, (n_pixels - 1 - flat[:stop])[order]]
-        values += [weight, weight[:stop][order]]
-    indptr = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
-    return indptr.astype(np.int32), np.concatenate(indices), np.concatenate(values)
-
-
-def _rows_reversed(starts: np.ndarray) -> np.ndarray:
-    """Index that lists the rows bounded by `starts` last to first, each row in its own order."""
-    lengths = np.diff(starts)[::-1]
-    first = starts[:-1][::-1]
-    shift = np.repeat(first - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
-    return shift + np.arange(int(starts[-1]))
+        counts.append(np.bincount(bins, minlength=lower))
+        indices.append(flat.astype(np.int32))
+        values.append(weight)
+    indptr = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int32)
+    shape = (beam.views * lower, grid.size * grid.size)
+    matrix = csr_matrix((np.concatenate(values), np.concatenate(indices), indptr), shape=shape)
+    matrix.sort_indices()
+    return matrix

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam
-from allpet.project.matrix import system_matrix
+from allpet.project.matrix import half_matrix
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+GROUP = 16  # objects at a time: more would leave the cache
 
 
 @lru_cache(maxsize=4)
-def _entries(beam: ParallelBeam, grid: ImageGrid) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return tuple(torch.from_numpy(part) for part in system_matrix(beam, grid))  # type: ignore[return-value]
-
-
-def _csr(indptr: torch.Tensor, indices: torch.Tensor, values: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        # Rows are deliberately unsorted (see matrix.py), so the invariants are not checked.
-        return torch.sparse_csr_tensor(indptr, indices, values, size=shape, check_invariants=False)
+def _rows(beam: ParallelBeam, grid: ImageGrid) -> csr_matrix:
+    return half_matrix(beam, grid)
 
 
 @lru_cache(maxsize=40)
@@ -35,33 +34,36 @@ def _matrix(
     dtype: torch.dtype,
     device: torch.device,
 ) -> torch.Tensor:
-    from scipy.sparse import csr_matrix
-
-    indptr, indices, values = _entries(beam, grid)
-    start, step = subset
-    shape = (beam.views * beam.bins, grid.size * grid.size)
-    if step > 1:
-        rows = torch.arange(shape[0]).reshape(beam.shape)[start::step].flatten()
-        lengths = indptr.diff()[rows]
-        where = torch.repeat_interleave(indptr[rows] - (lengths.cumsum(0) - lengths), lengths)
-        where = where + torch.arange(len(where))
-        indptr = torch.cat([torch.zeros(1), lengths.cumsum(0)]).to(torch.int32)
-        indices, values = indices[where], values[where]
-        shape = (len(rows), shape[1])
+    matrix = _rows(beam, grid)
+    if subset[1] > 1:
+        index = np.arange(matrix.shape[0]).reshape(beam.views, -1)[subset[0] :: subset[1]].ravel()
+        matrix = matrix[index]
     if transposed:
-        forward = csr_matrix((values.numpy(), indices.numpy(), indptr.numpy()), shape=shape)
-        backward = forward.tocsc()
-        indptr, indices, values = (torch.from_numpy(a) for a in (backward.indptr, backward.indices, backward.data))
-        shape = (shape[1], shape[0])
-    return _csr(indptr.to(device), indices.to(device), values.to(dtype).to(device), shape)
+        matrix = matrix.T.tocsr()
+    indptr, indices = (torch.from_numpy(a.astype(np.int32)) for a in (matrix.indptr, matrix.indices))
+    values = torch.from_numpy(matrix.data).to(dtype)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            indptr.to(device), indices.to(device), values.to(device), size=matrix.shape, check_invariants=False
+        )
 
 
-def _multiply(matrix: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """``matrix @ x`` for rows of x: ``(batch, columns) -> (batch, rows)``."""
-    with torch.autocast(device_type=x.device.type, enabled=False):
-        if len(x) == 1:
-            return (matrix @ x[0])[None]
-        return (matrix @ x.T.contiguous()).T
+def _forward(matrix: torch.Tensor, image: torch.Tensor, views: int, bins: int) -> torch.Tensor:
+    """``(n, pixels) -> (n, views * bins)``: the stored half sees the object and the object turned by 180 degrees."""
+    both = torch.cat([image, image.flip(-1)]).T.contiguous()
+    half = (matrix @ both).reshape(views, -1, 2, len(image))
+    far = half[:, : bins // 2, 1].flip(1)
+    return torch.cat([half[:, :, 0], far], dim=1).flatten(0, 1).T
+
+
+def _backward(matrix: torch.Tensor, sinogram: torch.Tensor, views: int, bins: int) -> torch.Tensor:
+    """The transpose of `_forward`: ``(n, views * bins) -> (n, pixels)``."""
+    s = sinogram.reshape(-1, views, bins)
+    near, far = s[..., : (bins + 1) // 2], s[..., (bins + 1) // 2 :].flip(-1)
+    far = torch.nn.functional.pad(far, (0, bins % 2))
+    both = matrix @ torch.cat([near, far]).flatten(1).T.contiguous()
+    return (both[:, : len(s)] + both[:, len(s) :].flip(0)).T
 
 
 class _Apply(torch.autograd.Function):
@@ -70,7 +72,10 @@ class _Apply(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, projector: Projector, transposed: bool) -> torch.Tensor:
         ctx.projector, ctx.transposed = projector, transposed
-        return _multiply(projector.matrix(transposed, x.dtype, x.device), x)
+        matrix = projector.half_matrix(transposed, x.dtype, x.device)
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            run = _backward if transposed else _forward
+            return torch.cat([run(matrix, part, *projector.shape) for part in x.split(GROUP)])
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
@@ -101,10 +106,10 @@ class Projector:
     def __repr__(self) -> str:
         return f"Projector({self.beam}, {self.grid})"
 
-    def matrix(
+    def half_matrix(
         self, transposed: bool = False, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> torch.Tensor:
-        """The cached sparse matrix (CSR, int32): A ``(views*bins, n*n)`` or its transpose."""
+        """The cached rows of A for the bins with s <= 0 (CSR, int32), or their transpose."""
         return _matrix(self.beam, self.grid, self.subset, transposed, dtype, torch.device(device))
 
     def _run(self, x: torch.Tensor, transposed: bool) -> torch.Tensor:
