@@ -20,8 +20,8 @@ SAMPLERS = {"dpm": "second-order multistep DPM-Solver++ (the default)", "euler":
 SIGMA_MIN, SIGMA_MAX, RHO = 0.08, 20.0, 7.0  # in units of sigma_data; 10 steps keep the spread of Gaussian data to 5 %
 
 
-def scheduler(name: str, sigma_data: float, sigma_max: float = SIGMA_MAX) -> Any:
-    """The `diffusers` scheduler of that name, with this project's noise levels (`sigma_max` in units of sigma_data).
+def scheduler(name: str, sigma_data: float) -> Any:
+    """The `diffusers` scheduler of that name, with this project's noise levels.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def scheduler(name: str, sigma_data: float, sigma_max: float = SIGMA_MAX) -> Any
     if name not in SAMPLERS:
         raise AllpetError(f"sampler '{name}' is unknown; known: {', '.join(SAMPLERS)}")
     levels: dict[str, Any] = dict(
-        sigma_min=SIGMA_MIN * sigma_data, sigma_max=sigma_max * sigma_data, sigma_data=sigma_data, rho=RHO
+        sigma_min=SIGMA_MIN * sigma_data, sigma_max=SIGMA_MAX * sigma_data, sigma_data=sigma_data, rho=RHO
     )
     if name == "euler":
         from diffusers.schedulers.scheduling_edm_euler import EDMEulerScheduler
@@ -60,8 +60,6 @@ def sample(
     sampler: str = "dpm",
     steps: int = 10,
     guidance: float = 1.0,
-    around: torch.Tensor | None = None,
-    sigma_max: float = SIGMA_MAX,
     project: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Clean latents from noise.
@@ -70,17 +68,14 @@ def sample(
     ----------
     noise : standard normal ``(n, 2 * channels, h, w)``. steps : network evaluations (twice that with guidance).
     guidance : 1 follows the condition as learned; above 1 exaggerates the prompt (classifier-free guidance).
-    around : latents to start from, under noise of `sigma_max` (in units of sigma_data); default: pure noise.
     project : applied to every estimate of the clean latents: what is known of them for certain. The truth
         being in a convex set, its nearest point there is closer to the truth than the estimate was.
     """
     if steps < 1:
         raise AllpetError(f"steps is {steps}; it must be at least 1")
-    solver = scheduler(sampler, denoiser.sigma_data, sigma_max)
+    solver = scheduler(sampler, denoiser.sigma_data)
     solver.set_timesteps(steps, device=noise.device)
     z = noise * solver.sigmas[0]
-    if around is not None:
-        z = z + around
     unsaid = condition.without_prompt()
     sd = denoiser.sigma_data
     for t in solver.timesteps:

@@ -147,7 +147,7 @@ def linear_prior(seed: int = 0) -> LinearMMSE:
     from allpet.train.samples import TrainingSet, vary
 
     sets = [TrainingSet.from_dataset(simulate(167, region=r, seed=seed), k) for k, r in enumerate(REGIONS)]
-    data = TrainingSet(**{name: torch.cat([getattr(s, name) for s in sets]) for name in vars(sets[0])})
+    data = TrainingSet.join(sets)
     rng = torch.Generator().manual_seed(seed)
     return LinearMMSE(torch.cat([vary(data, 100, rng)[1] for _ in range(40)]))
 

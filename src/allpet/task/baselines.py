@@ -8,11 +8,6 @@ from allpet.errors import AllpetError
 from allpet.model.restorer import gaussian_blur
 
 
-def net_emission(counts: torch.Tensor, background: torch.Tensor) -> torch.Tensor:
-    """Counts less the expected background, ``(n, view, radial)``; may be negative."""
-    return counts - background
-
-
 def gaussian_strip(x: torch.Tensor, sigma: float) -> torch.Tensor:
     """Gaussian smoothing on the Moebius strip (mirrored wrap along views), sigma in bins."""
     if sigma <= 0:
@@ -24,7 +19,7 @@ def gaussian_strip(x: torch.Tensor, sigma: float) -> torch.Tensor:
 
 def gaussian_estimate(counts: torch.Tensor, background: torch.Tensor, sigma: float) -> torch.Tensor:
     """Expected counts by smoothing what is left after the background, ``(n, view, radial)``."""
-    return gaussian_strip(net_emission(counts, background), sigma).clamp_min(0) + background
+    return gaussian_strip(counts - background, sigma).clamp_min(0) + background
 
 
 class LinearMMSE:

@@ -45,7 +45,7 @@ def low_dose(
     scan : prompts, with what is known of efficiency and background (randoms are estimated from delayeds).
     dose_fraction : share of the full dose in `scan`; default: what the scan says, else 1 (the scan's own dose).
     samples : draws behind the standard deviation; 0 for none. seed : of the draws.
-    prompt : tracer and region; default: what the scan says.
+    prompt : checked, but not needed: the restorer is told counts and pitch only.
     progress : called with planes done and planes in all.
 
     Returns

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from allpet.geometry import ImageGrid, ParallelBeam
-from allpet.mask import MaskFamily, draw_masks, project_mask
+from allpet.mask import MaskFamily, project_mask
 from allpet.model.allpet import CONFIG, SHIPPED, AllPET
 from allpet.model.denoiser import Condition, Denoiser
 from allpet.model.latent import PatchBasis
@@ -25,7 +25,7 @@ from allpet.model.prompt import TASKS
 from allpet.model.restorer import Restorer
 from allpet.project import Projector
 from allpet.recon.fbp import ramp_filter
-from allpet.train.samples import Counted, TrainingSet, chance, count, draw_emission, vary
+from allpet.train.samples import Counted, TrainingSet, chance, count, draw_emission, random_masks, vary
 
 
 class Recipe(Protocol):
@@ -165,8 +165,7 @@ class Base:
         masks = torch.ones_like(s)
         split = torch.nonzero(~whole).flatten()
         if len(split):
-            first = int(torch.randint(2**40, (1,), generator=rng))
-            drawn = draw_masks(range(first, first + len(split)), self.masks.grid.size, self.seed, MaskFamily())
+            drawn = random_masks(len(split), self.masks.grid.size, MaskFamily(), rng, self.seed)
             masks[split] = project_mask(drawn, self.masks)
         z = self.basis.encode(s)
         positive = torch.where(whole[:, None, None, None], z, self.basis.encode(masks * s))

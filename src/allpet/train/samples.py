@@ -78,6 +78,11 @@ class TrainingSet:
             if sets[-1].sinogram.shape[1:] != sets[0].sinogram.shape[1:]:
                 size, first = tuple(sets[-1].sinogram.shape[1:]), tuple(sets[0].sinogram.shape[1:])
                 raise AllpetError(f"{path}: sinograms are {size}, those of {paths[0]} are {first}; they must be alike")
+        return cls.join(sets)
+
+    @classmethod
+    def join(cls, sets: Sequence[TrainingSet]) -> TrainingSet:
+        """Several sets of one size as one."""
         return cls(**{name: torch.cat([getattr(s, name) for s in sets]) for name in vars(sets[0])})
 
     @classmethod
@@ -150,10 +155,10 @@ def chance(n: int, p: float, rng: torch.Generator) -> torch.Tensor:
     return torch.rand(n, generator=rng) < p
 
 
-def random_masks(n: int, size: int, family: MaskFamily, rng: torch.Generator) -> torch.Tensor:
+def random_masks(n: int, size: int, family: MaskFamily, rng: torch.Generator, seed: int = 1) -> torch.Tensor:
     """n image-domain masks of a family, ``(n, size, size)``."""
     first = int(torch.randint(2**40, (1,), generator=rng))
-    return draw_masks(range(first, first + n), size, seed=1, family=family)
+    return draw_masks(range(first, first + n), size, seed=seed, family=family)
 
 
 def draw_emission(data: TrainingSet, n: int, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
