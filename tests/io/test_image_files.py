@@ -20,7 +20,7 @@ from allpet.scan.core import Image, Scan
 
 def make_image(n: int = 2, size: int = 5, pixel_mm: float = 2.05, plane_mm: float = 3.27, seed: int = 0) -> Image:
     values = np.random.default_rng(seed).normal(0.0, 9.0, (n, size, size)).astype(np.float32)
-    return Image(torch.from_numpy(values), ImageGrid(size, pixel_mm), "SUV", plane_mm, {"study": "one"})
+    return Image(torch.from_numpy(values), ImageGrid(size, pixel_mm), "SUV", plane_mm, header={"study": "one"})
 
 
 @pytest.mark.parametrize("ending", [".hv", ".nii.gz", ".nii"])

@@ -79,7 +79,7 @@ def read_image(path: Path | str) -> Image:
         ImageGrid(array.shape[-1], pixel_mm),
         header.own("unit") or UNKNOWN_UNIT,
         plane_mm,
-        header.rest(_KNOWN) | note,
+        header=header.rest(_KNOWN) | note,
     )
 
 

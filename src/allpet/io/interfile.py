@@ -27,6 +27,7 @@ sinogram") and read every order of the inner three axes. Factors lie in ``X-atte
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def read_sinogram(path: Path | str) -> Scan:
     geometry, stored = layout(header)
     planes = sum(stored.planes)
     sinogram = _read_planes(header, geometry, planes)
-    factors: dict[str, torch.Tensor] = {}
+    factors: dict[str, Any] = {}
     for name in COMPANIONS:
         beside = companion(path, name)
         if beside.is_file():

@@ -100,7 +100,7 @@ def read_nifti(path: Path | str) -> Image:
     known = _comment(nifti)
     unit = known.pop("unit", None) or UNKNOWN_UNIT
     pixel_mm, plane_mm = known.pop("pixel_mm", pixel_mm), known.pop("plane_mm", plane_mm)
-    return Image(torch.from_numpy(array), ImageGrid(array.shape[-1], pixel_mm), unit, plane_mm, known | note)
+    return Image(torch.from_numpy(array), ImageGrid(array.shape[-1], pixel_mm), unit, plane_mm, header=known | note)
 
 
 def _comment(nifti: Any) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def reconstruct(
         unit = "counts/mm"
     elif scan.unit == COUNTS:
         out = out / float(scan.counts_per_unit or 1)
-    return Image(smooth(out, fwhm_mm / grid.pixel_mm), grid, unit, scan.plane_mm)
+    return Image(smooth(out, fwhm_mm / grid.pixel_mm), grid, unit, scan.plane_mm, **scan.acquired())
 
 
 def smooth(planes: torch.Tensor, fwhm: float) -> torch.Tensor:

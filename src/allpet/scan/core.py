@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ COUNTS = "counts"
 ACTIVITY_MM = "kBq/mL*mm"
 ACTIVITY = "kBq/mL"
 MU = "1/mm"
+HU = "HU"
+FACTORS = ("attenuation", "background", "normalisation", "delayeds", "randoms")
+"""Arrays of a scan that lie beside its sinogram, same shape."""
 
 
 def _as_planes(name: str, value: Any, shape: tuple[int, ...] | None = None) -> torch.Tensor:
@@ -34,9 +37,45 @@ def _as_planes(name: str, value: Any, shape: tuple[int, ...] | None = None) -> t
     return array
 
 
+@dataclass(kw_only=True)
+class Acquired:
+    """What is known of an acquisition, the same for its sinograms and its images; None where nothing is known.
+
+    Parameters
+    ----------
+    tracer, isotope, region : prompt words ("FDG", "18F", "brain").
+    scanner : name of the preset in :mod:`allpet.scan.scanners`, or what the file calls it.
+    injected_mbq : activity at the time of injection in MBq. weight_kg : of the patient.
+    height_m, sex : of the patient; sex is "F", "M" or "O".
+    start_s : start of the frame after the injection in s. duration_s : length of the frame in s.
+    decay_reference : time that activities are corrected for decay to: "injection", "start" (of the frame) or "none"
+        (mean over the frame, as it was).
+    dose_fraction : share of the full dose that these counts hold.
+    header : keys of a file's header that no field stands for, kept for writing.
+    """
+
+    tracer: str | None = None
+    isotope: str | None = None
+    region: str | None = None
+    scanner: str | None = None
+    injected_mbq: float | None = None
+    weight_kg: float | None = None
+    height_m: float | None = None
+    sex: str | None = None
+    start_s: float | None = None
+    duration_s: float | None = None
+    decay_reference: str | None = None
+    dose_fraction: float | None = None
+    header: dict[str, Any] = field(default_factory=dict)
+
+    def acquired(self) -> dict[str, Any]:
+        """These facts by name, to be handed on: ``Image(..., **scan.acquired())``."""
+        return {part.name: getattr(self, part.name) for part in fields(Acquired)}
+
+
 @dataclass
-class Scan:
-    """Planes of sinograms with geometry, unit, factors and what is known of the acquisition.
+class Scan(Acquired):
+    """Planes of sinograms with geometry, unit, factors and what is known of the acquisition (:class:`Acquired`).
 
     Expected data are ``normalisation * attenuation * counts_per_unit * A(activity) + background``
     in counts; an ideal projection (unit ``kBq/mL*mm``) has none of the factors.
@@ -48,13 +87,12 @@ class Scan:
     unit : ``"counts"`` or ``"kBq/mL*mm"``.
     attenuation : factors exp(-A mu) in (0, 1], same shape, or None if unknown.
     background : expected randoms + scatter in counts, same shape, or None if none.
+    randoms : the part of `background` that is randoms, in counts, same shape, or None if not known apart.
     normalisation : bin efficiencies >= 0 (0 marks missing data: a detector gap), same shape, or None for 1.
     delayeds : measured delayed coincidences in counts, same shape, or None.
     counts_per_unit : counts per kBq/mL*mm at efficiency 1, or None if uncalibrated.
     plane_mm : distance between planes in mm.
-    tracer, isotope, region : prompt words where known ("FDG", "18F", "brain").
-    duration_s : frame duration in s. dose_fraction : share of the full dose these counts hold.
-    header : header keys that no field here stands for, kept for writing.
+    fwhm_mm : resolution along the radial axis (full width at half maximum of a Gaussian) in mm, or None.
     """
 
     sinogram: torch.Tensor
@@ -64,14 +102,10 @@ class Scan:
     background: torch.Tensor | None = None
     normalisation: torch.Tensor | None = None
     delayeds: torch.Tensor | None = None
+    randoms: torch.Tensor | None = None
     counts_per_unit: float | None = None
     plane_mm: float = 1.0
-    tracer: str | None = None
-    isotope: str | None = None
-    region: str | None = None
-    duration_s: float | None = None
-    dose_fraction: float | None = None
-    header: dict[str, Any] = field(default_factory=dict)
+    fwhm_mm: float | None = None
 
     def __post_init__(self) -> None:
         self.sinogram = _as_planes("sinogram", self.sinogram)
@@ -79,7 +113,7 @@ class Scan:
         if shape[1:] != self.geometry.shape:
             views, bins = self.geometry.shape
             raise AllpetError(f"sinogram has shape {shape}; its geometry says (n, {views}, {bins})")
-        for name in ("attenuation", "background", "normalisation", "delayeds"):
+        for name in FACTORS:
             value = getattr(self, name)
             if value is not None:
                 setattr(self, name, _as_planes(name, value, shape))
@@ -118,7 +152,7 @@ class Scan:
         """The same scan restricted to some planes."""
         cut = {
             name: getattr(self, name)[index]
-            for name in ("sinogram", "attenuation", "background", "normalisation", "delayeds")
+            for name in ("sinogram", *FACTORS)
             if getattr(self, name) is not None
         }
         return replace(self, **cut)
@@ -129,14 +163,14 @@ class Scan:
 
 
 @dataclass
-class Image:
-    """Planes of an image: float32 ``(n, row, column)`` in ``unit`` on ``grid``, ``plane_mm`` apart."""
+class Image(Acquired):
+    """Planes of an image: float32 ``(n, row, column)`` in ``unit`` on ``grid``, ``plane_mm`` apart, and what is known
+    of the acquisition (:class:`Acquired`)."""
 
     array: torch.Tensor
     grid: ImageGrid
     unit: str = ACTIVITY
     plane_mm: float = 1.0
-    header: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         array = torch.as_tensor(np.asarray(self.array) if not torch.is_tensor(self.array) else self.array)
