@@ -20,6 +20,7 @@ from allpet.geometry import ParallelBeam
 OVERSAMPLING = 3
 FWHM_MM = 4.5
 _KEEP_VIEW_PIXELS = 12_000_000
+_IMAGES_AT_ONCE = 8
 
 
 def _trapezoid_integral(edge: np.ndarray, short: float, long: float) -> np.ndarray:
@@ -45,20 +46,52 @@ def _strip_matrix(size: int, angle: float, x: np.ndarray, y: np.ndarray) -> spar
     return sparse.csc_array((weight[used].astype(np.float32), bins[used], start), shape=(size, len(x)))
 
 
-def _disc(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Flat indices and unit coordinates of the pixels within the inscribed circle."""
+@dataclass(frozen=True)
+class _Plane:
+    """Pixels of the inscribed circle in rings from the centre outwards: what lies within a ring is a prefix.
+
+    Parameters
+    ----------
+    pixels : flat indices. x, y : unit coordinates. ends : pixels within each ring, ascending.
+    """
+
+    pixels: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    ends: np.ndarray
+
+
+_RINGS = 8
+
+
+@lru_cache(maxsize=4)
+def _plane(size: int) -> _Plane:
     centre = np.arange(size) - (size - 1) / 2
     x, y = (part.ravel() for part in np.meshgrid(centre, -centre))
-    keep = np.flatnonzero(x**2 + y**2 <= (size / 2) ** 2)
-    return keep, x[keep], y[keep]
+    radius = np.hypot(x, y) / (size / 2)
+    ring = np.minimum((radius * _RINGS).astype(np.int32), _RINGS - 1)
+    inside = np.flatnonzero(radius <= 1)
+    order = inside[np.argsort(ring[inside], kind="stable")]
+    return _Plane(order, x[order], y[order], np.cumsum(np.bincount(ring[inside], minlength=_RINGS)))
 
 
-def _matrices(size: int, views: int, count: int) -> list[sparse.csc_array]:
-    _, x, y = _disc(size)
-    return [_strip_matrix(size, math.pi * view / views, x, y) for view in range(count)]
+def _matrix(size: int, views: int, view: int) -> sparse.csc_array:
+    plane = _plane(size)
+    return _strip_matrix(size, math.pi * view / views, plane.x, plane.y)
 
 
-_cached_matrices = lru_cache(maxsize=1)(_matrices)
+@lru_cache(maxsize=2)
+def _cached_matrices(size: int, views: int, count: int) -> list[sparse.csc_array]:
+    return [_matrix(size, views, view) for view in range(count)]
+
+
+def _symmetric(images: np.ndarray, views: int) -> list[np.ndarray]:
+    """The images, and those whose projections at a view are the images' own at other views: turned by 90 degrees
+    (half the views further), swapped in x and y (mirrored at 45 degrees), and both."""
+    if views % 2:
+        return [images]
+    swapped = np.rot90(images, 2, axes=(1, 2)).transpose(0, 2, 1)
+    return [turned for image in (images, swapped) for turned in (image, np.rot90(image, -1, axes=(1, 2)))]
 
 
 def strip_project(images: np.ndarray, views: int, pixel_mm: float) -> np.ndarray:
@@ -74,23 +107,39 @@ def strip_project(images: np.ndarray, views: int, pixel_mm: float) -> np.ndarray
     float32 ``(n, views, size)``, value*mm.
     """
     n, size = images.shape[0], images.shape[-1]
-    quarter_turn = views % 2 == 0
-    keep, x, y = _disc(size)
-    columns = [images.reshape(n, -1)[:, keep]]
-    if quarter_turn:
-        turned = np.rot90(images, -1, axes=(1, 2))
-        columns.append(turned.reshape(n, -1)[:, keep])
-    stack = np.ascontiguousarray(np.concatenate(columns).T, dtype=np.float32)
-    count = views // 2 if quarter_turn else views
-    out = np.empty((count, size, stack.shape[1]), np.float32)
-    if count * len(keep) <= _KEEP_VIEW_PIXELS:
-        for view, matrix in enumerate(_cached_matrices(size, views, count)):
-            out[view] = matrix @ stack
-    else:
+    plane = _plane(size)
+    symmetric = [np.asarray(part, np.float32).reshape(n, -1) for part in _symmetric(images, views)]
+    count = views if len(symmetric) == 1 else views // 4 + 1
+    cached = count * len(plane.pixels) <= _KEEP_VIEW_PIXELS
+    out = np.empty((n, views, size), np.float32)
+    for start in range(0, n, _IMAGES_AT_ONCE):
+        some = slice(start, min(start + _IMAGES_AT_ONCE, n))
+        used = np.flatnonzero((symmetric[0][some] != 0).any(axis=0)[plane.pixels])
+        last = int(plane.ends[np.searchsorted(plane.ends, used[-1] + 1)]) if used.size else 0
+        stack = np.concatenate([part[some, plane.pixels[:last]] for part in symmetric]).T
+        stack = np.ascontiguousarray(stack)
         for view in range(count):
-            out[view] = _strip_matrix(size, math.pi * view / views, x, y) @ stack
-    out = np.moveaxis(out, -1, 0) * np.float32(pixel_mm)
-    return np.concatenate((out[:n], out[n:]), axis=1) if quarter_turn else out
+            whole = _cached_matrices(size, views, count)[view] if cached else _matrix(size, views, view)
+            stop = whole.indptr[last]
+            matrix = sparse.csc_array(
+                (whole.data[:stop], whole.indices[:stop], whole.indptr[: last + 1]), shape=(size, last)
+            )
+            _put(out[some], (matrix @ stack).reshape(size, len(symmetric), -1).transpose(1, 2, 0), view)
+    out *= np.float32(pixel_mm)
+    return out
+
+
+def _put(out: np.ndarray, lines: np.ndarray, view: int) -> None:
+    """Write the projections ``(symmetric image, n, bin)`` of one view to the views that they stand for."""
+    views = out.shape[1]
+    out[:, view] = lines[0]
+    if len(lines) == 1:
+        return
+    half = views // 2
+    out[:, view + half] = lines[1]
+    if 0 < view < views / 4:
+        out[:, half - view] = lines[2]
+        out[:, views - view] = lines[3][:, ::-1]
 
 
 def block_mean(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
