@@ -90,12 +90,12 @@ def _field(where: str, name: str, kind: str, value: Any) -> Any:
             raise AllpetError(fail + ("a list of texts" if size is None else f"a list of {size} numbers"))
         inner = "str" if size is None else "float"
         return tuple(_field(where, f"{name}[{k}]", inner, part) for k, part in enumerate(value))
-    low = 0 if name in _MAY_BE_ZERO else math.nextafter(0, 1)
-    numbers: tuple[type, ...] = (int,) if kind == "int" else (int, float)
-    if isinstance(value, bool) or not isinstance(value, numbers) or not (math.isfinite(value) and value >= low):
-        word = "a whole number" if kind == "int" else "a number"
-        raise AllpetError(fail + f"{word}, {'0 or more' if low == 0 else 'above 0'}")
-    return int(value) if kind == "int" else float(value)
+    word = "a whole number" if kind == "int" else "a number"
+    if isinstance(value, bool) or not isinstance(value, int if kind == "int" else (int, float)):
+        raise AllpetError(fail + word)
+    if not math.isfinite(value) or value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
+        raise AllpetError(fail + f"{word}, {'0 or more' if name in _MAY_BE_ZERO else 'above 0'}")
+    return value if kind == "int" else float(value)
 
 
 def _scanner(where: str, table: Any) -> Scanner:
