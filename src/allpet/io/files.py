@@ -12,6 +12,9 @@ import numpy as np
 
 from allpet.errors import AllpetError
 
+MAX_ASPECT = 4
+"""Planes are padded to a square; one side may be this many times the other."""
+
 
 @contextmanager
 def replacing(*targets: Path) -> Iterator[list[Path]]:
@@ -64,7 +67,7 @@ def file_size(path: Path) -> int:
     return path.stat().st_size
 
 
-def square(array: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
+def square(path: Path, array: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
     """Pad planes to a square about their centre, and a note of it for the header.
 
     The border is 0, or the array's minimum where that is negative (air in Hounsfield units). Where the two sides
@@ -73,12 +76,25 @@ def square(array: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
     Parameters
     ----------
     array : ``(n, row, column)``.
+
+    Raises
+    ------
+    AllpetError : one side is more than :data:`MAX_ASPECT` times the other.
     """
     rows, columns = array.shape[1:]
     n = max(rows, columns)
     if rows == columns:
         return array, {}
-    before = [(n - side) // 2 for side in (rows, columns)]
-    width = [(0, 0), (before[0], n - rows - before[0]), (before[1], n - columns - before[1])]
-    padded = np.pad(array, width, constant_values=min(0.0, float(array.min())))
+    check_aspect(path, rows, columns)
+    top, left = ((n - side) // 2 for side in (rows, columns))
+    padded = np.full((len(array), n, n), min(0.0, float(array.min())), array.dtype)
+    padded[:, top : top + rows, left : left + columns] = array
     return padded, {"padded to a square from": f"{rows} x {columns}"}
+
+
+def check_aspect(path: Path, rows: int, columns: int) -> None:
+    """Raise an AllpetError where padding to a square would make most of the image border."""
+    if max(rows, columns) > MAX_ASPECT * min(rows, columns):
+        raise AllpetError(
+            f"{path}: has planes of {rows} x {columns} pixels; one side may be at most {MAX_ASPECT} times the other"
+        )

@@ -1,10 +1,12 @@
-"""Interfile header text: keys in any order, case and spacing, values as text until somebody asks for a number."""
+"""Interfile header text: keys in any order, case and spacing, values as text until somebody asks for a number.
+
+:mod:`allpet.io.acquired` has what the keys of an acquisition mean.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -14,7 +16,15 @@ from allpet.errors import AllpetError
 MAX_BYTES = 1 << 20
 OWN = "allpet "
 """Prefix of our own keys, written as comments (``; allpet unit := counts``) that other readers skip."""
-NOTES = ("provenance", "list mode note", "padded to a square from")
+NOTES = (
+    "provenance",
+    "list mode note",
+    "padded to a square from",
+    "position note",
+    "plane distance note",
+    "petsird note",
+    "nifti centre (mm)",
+)
 """Keys of a Scan's or Image's header that no other program knows: written as comments, read back as header keys."""
 
 
@@ -61,10 +71,7 @@ class Header:
         AllpetError : missing, or not a finite number.
         """
         text = self.text(key, default)
-        try:
-            number = Decimal(text.strip("{} \t"))
-        except InvalidOperation:
-            number = Decimal("nan")
+        number = as_decimal(text)
         if not number.is_finite() or not math.isfinite(float(number)):
             raise self.fail(f"'{key}' is '{text}'; it must be a number")
         return number
@@ -97,6 +104,10 @@ class Header:
         """Words of a list ``{a, b}`` in lower case, with single spaces."""
         text = self.text(key, default).strip().strip("{}")
         return [re.sub(r"\s+", " ", part.strip()).lower() for part in text.split(",") if part.strip()]
+
+    def indexed(self, key: str, k: int) -> str | None:
+        """Value of ``key[k]``, or None where it is missing or empty."""
+        return self.values.get(f"{key}[{k}]") or None
 
     def own(self, key: str) -> str | None:
         """Value of one of our own comment keys, or None."""
@@ -160,15 +171,19 @@ def parse_header(path: Path) -> Header:
     return header
 
 
+def as_decimal(text: str) -> Decimal:
+    """A number as an exact decimal, NaN where it is none; also Fortran's ``2.0D+01`` and ``+2.000000+01``."""
+    text = re.sub(r"^([+-]?\d*\.\d*)[dD]?([+-]\d+)$", r"\1E\2", text.strip("{} \t"))
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return Decimal("nan")
+
+
 def header_line(key: str, value: object) -> str:
     """One line of a header; white space in the value becomes one space, none before a ``;`` (it would be a comment)."""
     text = " ".join(str(value).split()).replace(" ;", ";")
     return f"{' '.join(str(key).split())} := {text}\n"
-
-
-def note_lines(facts: Mapping[str, object]) -> list[tuple[str, object]]:
-    """The notes among header facts as comment lines."""
-    return [(f"; {OWN}{note}", facts[note]) for note in NOTES if note in facts]
 
 
 def millimetres(header: Header, key: str, default: str | None = None) -> float:
@@ -179,15 +194,3 @@ def millimetres(header: Header, key: str, default: str | None = None) -> float:
 def centimetres(mm: float) -> str:
     """A length in mm as the text of its value in cm that :func:`millimetres` reads back exactly."""
     return format(Decimal(repr(float(mm))).scaleb(-1), "f")
-
-
-def mass_first(isotope: str) -> str | None:
-    """``"F-18"`` as ``"18F"``; any other name unchanged, None for an empty one."""
-    match = re.fullmatch(r"([A-Za-z]{1,2})-?(\d+)", isotope.strip())
-    return f"{match[2]}{match[1]}" if match else isotope.strip() or None
-
-
-def mass_last(isotope: str) -> str:
-    """``"18F"`` as ``"F-18"``; any other name unchanged."""
-    match = re.fullmatch(r"(\d+)([A-Za-z]{1,2})", isotope)
-    return f"{match[2]}-{match[1]}" if match else isotope

@@ -19,9 +19,11 @@ Planes
 ------
 n direct planes are one segment: ``2 * rings - 1`` planes of a known scanner with all its ring differences, anything
 else n rings of ring difference 0. We write ``segment, axial, view, tangential`` (slowest to fastest; STIR's "by
-sinogram") and read every order of the inner three axes. Factors lie in ``X-attenuation.hs``, ``X-background.hs``,
-``X-normalisation.hs`` and ``X-delayeds.hs`` beside ``X.hs``. What Interfile has no key for stands in comments
-(``; allpet unit := counts``).
+sinogram") and read every order of the inner three axes.
+
+Factors lie beside ``X.hs`` in ``X-attenuation.hs``, ``X-background.hs``, ``X-normalisation.hs``, ``X-delayeds.hs`` and
+``X-randoms.hs``; where another program made them, ``X_randoms.hs`` will do. What Interfile has no key for stands in
+comments (``; allpet unit := counts``).
 """
 
 from __future__ import annotations
@@ -35,14 +37,15 @@ import torch
 from allpet.errors import AllpetError
 from allpet.geometry import Geometry, ParallelBeam, RingBeam
 from allpet.io import rawdata
+from allpet.io.acquired import acquired
 from allpet.io.files import check_finite, replacing
-from allpet.io.header import Header, mass_first, millimetres, parse_header
-from allpet.io.layout import INNER_AXES, KNOWN, UNKNOWN_SCANNER, Segments, axes, layout, sinogram_header
-from allpet.scan.core import COUNTS, Scan
+from allpet.io.header import Header, millimetres, parse_header
+from allpet.io.layout import INNER_AXES, KNOWN, Segments, axes, layout, sinogram_header
+from allpet.scan.core import COUNTS, FACTORS, Scan
 from allpet.scan.rebin import ring_pairs
 from allpet.scan.scanners import RingScanner, find_scanner
 
-COMPANIONS = ("attenuation", "background", "normalisation", "delayeds")
+_IN_COUNTS = ("background", "delayeds", "randoms")
 
 
 def stir_views(planes: np.ndarray) -> np.ndarray:
@@ -71,43 +74,48 @@ def read_sinogram(path: Path | str) -> Scan:
     planes = sum(stored.planes)
     sinogram = _read_planes(header, geometry, planes)
     factors: dict[str, Any] = {}
-    for name in COMPANIONS:
-        beside = companion(path, name)
-        if beside.is_file():
+    for name in FACTORS:
+        beside = next((file for mark in "-_" if (file := companion(path, name, mark)).is_file()), None)
+        if beside:
             other = parse_header(beside)
             if layout(other) != (geometry, stored):
                 raise AllpetError(
                     f"{beside}: its size or geometry differs from that of {path.name}; it must be the same"
                 )
             factors[name] = _read_planes(other, geometry, planes)
-    scanner = find_scanner(header.own("scanner") or header.text("originating system", ""))
+    known, used = acquired(header)
+    scanner = find_scanner(known["scanner"] or "")
     if "normalisation" not in factors and isinstance(geometry, RingBeam) and geometry.block:
         factors["normalisation"] = torch.from_numpy(_missing(geometry, stored, scanner))
-    duration = header.number("image duration (sec)", 0.0)
-    rest = header.rest(KNOWN)
-    if (system := header.own("scanner") or header.text("originating system", UNKNOWN_SCANNER)) != UNKNOWN_SCANNER:
-        rest["originating system"] = system
+    rest = header.rest(KNOWN | used)
     if len(stored.planes) > 1:
         rest |= stored.as_header()
+    if turned := header.number("view offset (degrees)", 0.0):
+        rest["view offset (degrees)"] = header.text("view offset (degrees)")
+        rest["position note"] = f"view 0 stands at {turned:g} degrees; it is taken for 0 here"
     return Scan(
         sinogram,
         geometry,
         header.own("unit") or COUNTS,
         **factors,
         counts_per_unit=header.own_number("counts per unit"),
-        plane_mm=millimetres(header, "distance between rings (cm)", "0.1") * stored.plane_spacing,
-        tracer=header.text("radiopharmaceutical", "") or None,
-        isotope=mass_first(header.text("isotope name", "")),
-        region=header.own("region"),
-        duration_s=duration if duration > 0 else None,
-        dose_fraction=header.own_number("dose fraction"),
+        plane_mm=_plane_mm(header, stored),
+        fwhm_mm=header.own_number("radial resolution (mm)"),
         header=rest,
+        **known,
     )
 
 
-def companion(path: Path, name: str) -> Path:
+def _plane_mm(header: Header, stored: Segments) -> float:
+    plane_mm = millimetres(header, "distance between rings (cm)", "0.1") * stored.plane_spacing
+    if plane_mm <= 0:
+        raise header.fail(f"has planes {plane_mm} mm apart; the distance must be positive")
+    return plane_mm
+
+
+def companion(path: Path, name: str, mark: str = "-") -> Path:
     """``X-name.hs`` beside ``X.hs``."""
-    return path.with_name(f"{path.stem}-{name}{path.suffix}")
+    return path.with_name(f"{path.stem}{mark}{name}{path.suffix}")
 
 
 def _read_planes(header: Header, geometry: Geometry, planes: int) -> torch.Tensor:
@@ -115,6 +123,7 @@ def _read_planes(header: Header, geometry: Geometry, planes: int) -> torch.Tenso
     sizes = axes(header)
     views, bins = geometry.shape
     data = rawdata.map_data(header, planes * views * bins)
+    turn = stir_views if isinstance(geometry, ParallelBeam) else np.asarray
     factor = rawdata.scale_factor(header)
     order = [label for label in reversed(sizes) if label in INNER_AXES]  # slowest first
     out = np.empty((planes, views, bins), np.float32)
@@ -124,10 +133,10 @@ def _read_planes(header: Header, geometry: Geometry, planes: int) -> torch.Tenso
         block = data[start * views * bins : (start + count) * views * bins].reshape([shape[label] for label in order])
         block = block.transpose([order.index(label) for label in INNER_AXES])
         for k, plane in enumerate(block, start):
-            out[k] = rawdata.to_float32(plane, factor)
+            out[k] = turn(rawdata.to_float32(plane, factor))
         start += count
     check_finite(header.path, out)
-    return torch.from_numpy(stir_views(out) if isinstance(geometry, ParallelBeam) else out)
+    return torch.from_numpy(out)
 
 
 def _missing(beam: RingBeam, stored: Segments, scanner: RingScanner | None) -> np.ndarray:
@@ -148,9 +157,8 @@ def write_sinogram(scan: Scan, path: Path | str) -> None:
     AllpetError : the folder does not exist or cannot be written.
     """
     path = Path(path)
-    parts = [(path, scan.sinogram)] + [
-        (companion(path, name), value) for name in COMPANIONS if (value := getattr(scan, name)) is not None
-    ]
+    names = ["sinogram", *(name for name in FACTORS if getattr(scan, name) is not None)]
+    parts = [(companion(path, name) if name in FACTORS else path, getattr(scan, name)) for name in names]
     targets = [target for part, _ in parts for target in (part.with_suffix(".s"), part)]
     with replacing(*targets) as temporary:
         for k, (part, planes) in enumerate(parts):
@@ -159,17 +167,14 @@ def write_sinogram(scan: Scan, path: Path | str) -> None:
                 for plane in array:
                     turned = stir_views(plane) if isinstance(scan.geometry, ParallelBeam) else plane
                     handle.write(np.ascontiguousarray(turned, "<f4").tobytes())
-            own = {
-                "part of": path.name,
-                "unit": COUNTS if planes is scan.delayeds or planes is scan.background else "1",
-            }
+            own = {"part of": path.name, "unit": COUNTS if names[k] in _IN_COUNTS else "1"}
             text = sinogram_header(scan, len(scan), part.with_suffix(".s").name, own if k else {})
             temporary[2 * k + 1].write_text(text, "utf-8")
     _remove_stale(path, {part for part, _ in parts})
 
 
 def _remove_stale(path: Path, kept: set[Path]) -> None:
-    for name in COMPANIONS:
+    for name in FACTORS:
         old = companion(path, name)
         if old in kept or not old.is_file():
             continue

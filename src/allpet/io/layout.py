@@ -9,23 +9,11 @@ import numpy as np
 
 from allpet.geometry import Geometry, ParallelBeam, RingBeam
 from allpet.io import rawdata
-from allpet.io.header import (
-    NOTES,
-    OWN,
-    Header,
-    centimetres,
-    header_line,
-    mass_last,
-    millimetres,
-    note_lines,
-    standard_key,
-)
+from allpet.io.acquired import UNKNOWN_SCANNER, closing_text, opening_lines
+from allpet.io.header import OWN, Header, centimetres, millimetres, standard_key
 from allpet.scan.core import Scan
 from allpet.scan.rebin import segments
 from allpet.scan.scanners import RingScanner, find_scanner
-
-UNKNOWN_SCANNER = "Userdefined"
-"""STIR's name for a scanner it has no table of."""
 
 INNER_AXES = ("axial coordinate", "view", "tangential coordinate")
 
@@ -36,11 +24,8 @@ KNOWN = rawdata.KEYS | {
     "default number of arc-corrected bins",
     "distance between rings (cm)",
     "effective central bin size (cm)",
-    "image duration (sec)",
-    "image relative start time (sec)",
     "imaging modality",
     "inner ring diameter (cm)",
-    "isotope name",
     "matrix axis label",
     "matrix size",
     "maximum number of non-arc-corrected bins",
@@ -49,9 +34,7 @@ KNOWN = rawdata.KEYS | {
     "number of detectors per ring",
     "number of dimensions",
     "number of rings",
-    "originating system",
     "pet data type",
-    "radiopharmaceutical",
     "scanner type",
     "type of data",
     "version of keys",
@@ -159,52 +142,30 @@ def sinogram_header(scan: Scan, n: int, data_name: str, own: dict[str, Any] | No
     own : more of our comment keys. dtype : little-endian type of the numbers in the file.
     """
     facts = {standard_key(key): value for key, value in scan.header.items()}
-    system = facts.get("originating system")
-    scanner = find_scanner(str(system))
+    scanner = find_scanner(str(scan.scanner or facts.get("originating system", "")))
     stored = segments_of(n, facts, scanner)
     if scanner is not None and (stored.rings, scan.geometry.views) != (scanner.rings, scanner.views):
         scanner = None  # its tables in STIR do not fit what is left
+    parallel = isinstance(scan.geometry, ParallelBeam)
     lines = [
-        ("!INTERFILE", ""),
-        ("!imaging modality", "PT"),
-        ("name of data file", data_name),
-        ("originating system", scanner.name if scanner else UNKNOWN_SCANNER),
-        ("!version of keys", "STIR3.0"),
-        ("!GENERAL DATA", ""),
-        ("!GENERAL IMAGE DATA", ""),
-        ("!type of data", "PET"),
-        ("patient orientation", facts.get("patient orientation", "head_in")),
-        ("patient rotation", facts.get("patient rotation", "supine")),
-        ("imagedata byte order", "LITTLEENDIAN"),
-        ("!PET STUDY (General)", ""),
-        ("!PET data type", "Emission"),
-        ("applied corrections", "{arc correction}" if isinstance(scan.geometry, ParallelBeam) else "{None}"),
-        ("!number format", "float" if "f" in dtype else "unsigned integer"),
-        ("!number of bytes per pixel", np.dtype(dtype).itemsize),
+        *opening_lines(
+            data_name,
+            facts,
+            scanner.name if scanner else UNKNOWN_SCANNER,
+            "Emission",
+            ("applied corrections", "{arc correction}" if parallel else "{None}"),
+            dtype,
+        ),
         *_matrix_lines(scan.geometry, stored),
-        *_scanner_lines(scan, stored, scanner),
-        ("number of time frames", 1),
+        *_scanner_lines(scan, stored, scanner, facts.get("view offset (degrees)", 0)),
     ]
-    if scan.duration_s:
-        lines += [("image duration (sec)[1]", repr(float(scan.duration_s))), ("image relative start time (sec)[1]", 0)]
-    if scan.tracer:
-        lines.append(("radiopharmaceutical", scan.tracer))
-    if scan.isotope:
-        lines.append(("isotope name", mass_last(scan.isotope)))
-    written = {standard_key(key) for key, _ in lines} | KNOWN | {"planes per segment", *NOTES}
-    lines += [(key, value) for key, value in scan.header.items() if standard_key(key) not in written]
     notes = {
-        "scanner": None if scanner else system,
         "unit": scan.unit,
-        "region": scan.region,
-        "dose fraction": scan.dose_fraction,
         "counts per unit": scan.counts_per_unit,
+        "radial resolution (mm)": scan.fwhm_mm,
         "block": getattr(scan.geometry, "block", None),
-        **(own or {}),
     }
-    lines += [(f"; {OWN}{key}", value) for key, value in notes.items() if value is not None]
-    lines += note_lines(facts)
-    return "".join(header_line(key, value) for key, value in [*lines, ("!END OF INTERFILE", "")])
+    return closing_text(scan, lines, KNOWN | {"planes per segment"}, notes | (own or {}))
 
 
 def segments_of(n: int, facts: dict[str, Any], scanner: RingScanner | None) -> Segments:
@@ -248,7 +209,7 @@ def _braces(numbers: tuple[int, ...]) -> str:
     return "{ " + ",".join(map(str, numbers)) + " }"
 
 
-def _scanner_lines(scan: Scan, stored: Segments, scanner: RingScanner | None) -> list[tuple[str, Any]]:
+def _scanner_lines(scan: Scan, stored: Segments, scanner: RingScanner | None, turned: Any) -> list[tuple[str, Any]]:
     """Scanner parameters and bin size; a ring just outside the field of view where the scanner is unknown."""
     geometry = scan.geometry
     if isinstance(geometry, ParallelBeam):
@@ -266,7 +227,7 @@ def _scanner_lines(scan: Scan, stored: Segments, scanner: RingScanner | None) ->
         ("Average depth of interaction (cm)", centimetres(depth)),
         ("Distance between rings (cm)", centimetres(scan.plane_mm / stored.plane_spacing)),
         ("Default bin size (cm)", centimetres(bin_mm)),
-        ("View offset (degrees)", 0),
+        ("View offset (degrees)", turned),
         ("Maximum number of non-arc-corrected bins", geometry.bins),
         ("Default number of arc-corrected bins", geometry.bins),
         ("end scanner parameters", ""),

@@ -8,8 +8,10 @@ events before the first tag to the first.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ import numpy as np
 import torch
 
 from allpet.errors import AllpetError
+from allpet.io.acquired import acquired
 from allpet.io.files import file_size
-from allpet.io.header import Header, mass_first, parse_header
+from allpet.io.header import Header, parse_header
 from allpet.io.rawdata import data_path
 from allpet.scan.core import COUNTS, Scan
 from allpet.scan.rebin import direct_plane_of, ring_pairs
@@ -36,11 +39,7 @@ _KNOWN = {
     "name of data file",
     "data offset in bytes",
     "imagedata byte order",
-    "originating system",
     "data format",
-    "isotope name",
-    "radiopharmaceutical",
-    "image duration (sec)",
     "number of rings",
     "distance between rings (cm)",
     "gantry crystal radius (cm)",
@@ -252,18 +251,44 @@ def check_events(source: ListMode, tally: Tally) -> None:
 
 
 def facts(source: ListMode, tally: Tally) -> dict[str, Any]:
-    """Fields of a Scan that the header and the tags give: tracer, isotope, duration_s and the header's other keys."""
+    """Fields of a Scan that the header and the tags give, and the header's other keys.
+
+    The start comes from the dates and times of study and injection, later by the first time tag; Siemens headers
+    give 0 as relative time of injection even where the dates differ.
+    """
     header = source.header
-    rest = header.rest(_KNOWN)
-    rest["originating system"] = source.scanner.name
+    known, used = acquired(header)
+    rest = header.rest(_KNOWN | used)
     if header.text("%patient orientation", "").upper() == "HFS":
         rest |= {"patient orientation": "head_in", "patient rotation": "supine"}
     promised = source.promised_words
     if promised is not None and promised != source.words:
         rest["list mode note"] = f"the header promises {promised} words, the file holds {source.words}"
     return {
-        "tracer": header.text("radiopharmaceutical", "") or None,
-        "isotope": mass_first(header.text("isotope name", "")),
+        **known,
+        "scanner": source.scanner.name,
+        "start_s": _start_s(header, tally),
         "duration_s": tally.duration_s,
+        "decay_reference": "none",
         "header": rest,
     }
+
+
+def _start_s(header: Header, tally: Tally) -> float | None:
+    """First event after the injection in s, None where the header has no dates or they are more than a day apart."""
+    study, injection = _moment(header, "study"), _moment(header, "tracer injection")
+    if study is None or injection is None or not timedelta(0) <= study - injection < timedelta(days=1):
+        return None
+    return (study - injection).total_seconds() + max(tally.first_ms, 0) / 1000
+
+
+def _moment(header: Header, event: str) -> datetime | None:
+    """Date and time of an event (``%study date (yyyy:mm:dd)``, ``%study time (hh:mm:ss GMT+00:00)``)."""
+    date = header.text(f"%{event} date (yyyy:mm:dd)", "")
+    for key, value in header.values.items():
+        if match := re.fullmatch(rf"%{event} time \(hh:mm:ss gmt([+-]\d\d:\d\d)\)", key):
+            try:
+                return datetime.strptime(f"{date} {value} {match[1]}", "%Y:%m:%d %H:%M:%S %z")
+            except ValueError:
+                return None
+    return None

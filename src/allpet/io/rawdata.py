@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
 from allpet.io.files import file_size
-from allpet.io.header import Header
+from allpet.io.header import Header, as_decimal
 
 KEYS = {
     "name of data file",
@@ -64,13 +65,10 @@ def scale_factor(header: Header) -> float:
         text = header.text(key, "")
         if not text:
             continue
-        try:
-            factors = {float(part) for part in text.strip("{} ").split(",")}
-        except ValueError:
-            factors = set()
-            if key == "quantification units":  # elsewhere it names the unit
-                continue
-        if len(factors) != 1 or not np.isfinite(list(factors)).all() or 0.0 in factors:
+        factors = {float(as_decimal(part)) for part in text.strip("{} ").split(",")}
+        if key == "quantification units" and any(map(math.isnan, factors)):  # elsewhere it names the unit
+            continue
+        if len(factors) != 1 or not all(map(math.isfinite, factors)) or 0.0 in factors:
             raise header.fail(f"'{key}' is '{text}'; it must be one number other than 0")
         factor = factors.pop()
         if factor != 1.0:
@@ -116,7 +114,7 @@ def map_data(header: Header, count: int) -> np.ndarray:
 
 def to_float32(data: np.ndarray, factor: float) -> np.ndarray:
     """``data * factor`` rounded once to float32, in the machine's byte order."""
-    if factor == 1.0:
-        return data.astype(np.float32)
-    with np.errstate(over="ignore"):  # too large becomes infinite, which check_finite reports
+    with np.errstate(over="ignore", invalid="ignore"):  # too large becomes infinite, which check_finite reports
+        if factor == 1.0:
+            return data.astype(np.float32)
         return (data.astype(np.float64) * factor).astype(np.float32)
