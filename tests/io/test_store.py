@@ -97,7 +97,7 @@ def test_a_write_cut_short_leaves_the_old_store_and_no_rest(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store_module, "_describe", fail)
+    monkeypatch.setattr(store_module, "group_json", fail)
     with pytest.raises(KeyboardInterrupt):
         write_store(data, path)
     with pytest.raises(KeyboardInterrupt):

@@ -1,118 +1,47 @@
-"""The dataset store: one zarr v3 group, one array per kind of data, one row per sample.
+"""The dataset store: one zarr v3 group, one array per kind of data, one row per sample; see ``docs/store.md``.
 
-Arrays are those of :func:`allpet.scan.simulate.simulate` (or a user's own under the same names), chunked by
-sample. Attributes hold schema version, geometry, units, prompt, seed, software version and command.
+Arrays are those of :func:`allpet.scan.simulate.simulate` (or a user's own under the same names). They are mapped:
+nothing is read before it is asked for. Attribute `samples` counts the samples, and is written last; rows beyond it,
+left by an :func:`append_store` that was killed, are not seen. :mod:`allpet.io.build` makes stores in parallel.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from allpet.errors import AllpetError
-from allpet.geometry import ParallelBeam
-from allpet.scan.core import COUNTS, Scan
+from allpet.io.mapped import Index, Store, open_store
+from allpet.io.place import check_target, hidden, locked, move_files, put_file, put_folder
+from allpet.io.schema import (
+    BLOCK,
+    SCHEMA_VERSION,
+    array_json,
+    blocks,
+    check_frames,
+    check_rows,
+    describe,
+    encode,
+    file_key,
+    group_json,
+)
+from allpet.scan.core import COUNTS, Acquired, Scan
 from allpet.scan.dataset import Dataset
 
 if TYPE_CHECKING:
-    import zarr
+    import torch
 
-SCHEMA = "allpet dataset"
-SCHEMA_VERSION = 1
-_SHARD = 64
-_SINOGRAMS = ("sinogram", "observed", "background", "attenuation")
-_IMAGES = ("image", "mumap", "labels")
-_VALUES = ("subject", "dose_fraction", "counts_per_unit", "level_mm")
+__all__ = ["Store", "append_store", "open_store", "read_store", "write_store"]
 
-Index = int | slice | Sequence[int] | np.ndarray
-
-
-@dataclass(frozen=True)
-class Store:
-    """An open dataset store; arrays are read when they are indexed, as in ``store["image"][3]`` or ``store.image[3]``.
-
-    Parameters
-    ----------
-    path : the store's folder. group : the zarr group. beam : geometry of the sinograms.
-    """
-
-    path: Path
-    group: zarr.Group
-    beam: ParallelBeam
-
-    def __len__(self) -> int:
-        return int(self["sinogram"].shape[0])
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.group
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self.group.array_keys()))
-
-    def __getitem__(self, name: str) -> zarr.Array:
-        import zarr
-
-        array = self.group.get(name)
-        if not isinstance(array, zarr.Array):
-            raise AllpetError(f"{self.path}: there is no array {name!r}; the store has {', '.join(self)}")
-        return array
-
-    def __getattr__(self, name: str) -> zarr.Array:
-        if name.startswith("_") or name not in self.group:
-            raise AttributeError(f"Store has no array or attribute {name!r}")
-        return self[name]
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """Units, prompt, seed, version and what else was written."""
-        return dict(self.group.attrs)
-
-    @property
-    def unit(self) -> str:
-        """Unit of `sinogram`."""
-        return str(self.attributes["units"]["sinogram"])
-
-    @property
-    def prompt(self) -> dict[str, Any]:
-        """Tracer, isotope, region and task of the samples."""
-        return dict(self.attributes.get("prompt", {}))
-
-    def rows(self, name: str, index: Index | None = None) -> np.ndarray:
-        """Some rows of an array (all by default) in memory.
-
-        Raises
-        ------
-        AllpetError : no such array or row, or a value that is not finite (also: a chunk that is missing).
-        """
-        array, count = self[name], len(self)
-        if index is None:
-            values = np.asarray(array[:])
-        elif isinstance(index, slice):
-            values = np.asarray(array[index])
-        else:
-            wanted = np.atleast_1d(np.asarray(index))
-            if wanted.size == 0 or wanted.min() < -count or wanted.max() >= count:
-                raise AllpetError(f"{self.path}: there is no sample {index}; the store has samples 0 to {count - 1}")
-            values = np.asarray(array.oindex[wanted % count])
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise AllpetError(
-                f"{self.path}: array {name!r} holds NaN, infinite or missing values; write the store again"
-            )
-        return values
-
-    def load(self) -> Dataset:
-        """The whole store in memory."""
-        own = ("schema", "schema_version", "geometry")
-        attributes = {name: value for name, value in self.attributes.items() if name not in own}
-        return Dataset({name: self.rows(name) for name in self}, self.beam, attributes)
+ACQUISITION = (*(name for name in Acquired.__dataclass_fields__ if name != "header"), "plane_mm", "fwhm_mm")
+"""What the attribute `acquisition` may state for all samples of a store."""
+_ALIKE = ("geometry", "units", "prompt", "acquisition", "labels", "split", "frame_start_s", "frame_duration_s")
+_PER_SAMPLE = ("injected_mbq", "weight_kg", "start_s", "duration_s", "fwhm_mm")
 
 
 def write_store(dataset: Dataset, path: str | os.PathLike[str], command: str | None = None) -> None:
@@ -124,72 +53,68 @@ def write_store(dataset: Dataset, path: str | os.PathLike[str], command: str | N
 
     Raises
     ------
-    AllpetError : the path holds something else, an array is not numeric or finite, or has a wrong shape.
+    AllpetError : the path holds something else or is being written, an array is not numeric or finite, or has a
+        wrong shape, frames have no times, or an attribute is no JSON.
     """
-    import zarr
-
     target = Path(path)
-    if target.exists() and not _is_store(target):
-        raise AllpetError(f"{target}: exists and is not an allpet dataset store; choose another name")
-    if not target.parent.is_dir():
-        raise AllpetError(f"{target}: the folder {target.parent} does not exist; make it first")
-    for name, values in dataset.arrays.items():
-        _check_array(target, name, values.shape, values.dtype, dataset.beam, len(dataset))
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise AllpetError(f"{target}: array {name!r} holds NaN or infinite values; every value must be finite")
-    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        group = zarr.open_group(scratch, mode="w-", zarr_format=3)
-        for name, values in dataset.arrays.items():
-            _write_array(group, name, np.ascontiguousarray(values))
-        group.attrs.update(_describe(dataset, command))
-        _replace(scratch, target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    check_target(target)
+    attributes = _checked(dataset, target, command)
+    with locked(target):
+        scratch = hidden(target, f"{os.getpid()}.part")
+        try:
+            scratch.mkdir()
+            _write_rows(dataset.arrays, scratch, 0, BLOCK)
+            put_file(group_json(attributes), scratch / "zarr.json", scratch)
+            put_folder(scratch, target, hidden(target, "old"))
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
-def open_store(path: str | os.PathLike[str]) -> Store:
-    """Open a store without reading its arrays.
+def append_store(dataset: Dataset, path: str | os.PathLike[str], command: str | None = None) -> int:
+    """Add samples to a store; returns how many it has then. Killed at any moment it leaves the old samples valid.
+
+    Attribute `appended` lists what was added: first sample, number of samples, seed, version, provenance.
+
+    Parameters
+    ----------
+    dataset : the same arrays, geometry, units and prompt as the store's. path : the store. command : recorded if given.
 
     Raises
     ------
-    AllpetError : there is no store, it is of another schema, or an array is missing or has a wrong shape.
+    AllpetError : as :func:`open_store` and :func:`write_store`; the data set differs from the store in kind, or the
+        store is of version 1.
     """
-    import zarr
-
-    folder = Path(path)
-    if not folder.is_dir():
-        raise AllpetError(f"{folder}: there is no such dataset store")
-    try:
-        group = zarr.open_group(folder, mode="r")
-        attributes: dict[str, Any] = dict(group.attrs)
-    except Exception as error:  # zarr raises many kinds for a damaged group
-        raise AllpetError(f"{folder}: is not a readable zarr group; an allpet dataset store is one") from error
-    if attributes.get("schema") != SCHEMA:
-        raise AllpetError(f"{folder}: is a zarr group but not an allpet dataset store (no attribute schema={SCHEMA!r})")
-    if attributes.get("schema_version") != SCHEMA_VERSION:
-        found = attributes.get("schema_version")
-        raise AllpetError(f"{folder}: has schema version {found}; this program reads version {SCHEMA_VERSION}")
-    try:
-        geometry = attributes["geometry"]
-        beam = ParallelBeam(int(geometry["views"]), int(geometry["bins"]), float(geometry["bin_mm"]))
-        str(attributes["units"]["sinogram"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise AllpetError(
-            f"{folder}: geometry or units are missing or damaged ({error}); write the store again"
-        ) from None
-    store = Store(folder, group, beam)
-    arrays = {name: store[name] for name in ("sinogram", *store)}
-    for name, array in arrays.items():
-        _check_array(folder, name, array.shape, array.dtype, beam, len(store))
-    return store
+    target = Path(path)
+    open_store(target)
+    with locked(target):
+        store = open_store(target)
+        if store.version != SCHEMA_VERSION:
+            raise AllpetError(
+                f"{target}: is a store of version {store.version}, which cannot grow; write it again first"
+            )
+        attributes = _checked(dataset, target, command)
+        _check_alike(store, dataset, attributes)
+        attributes = _grown(store, attributes, len(dataset))
+        _trim(store)
+        scratch = hidden(target, "append")
+        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            start = store.samples - store.samples % store.block
+            head = {name: store.rows(name, slice(start, store.samples)) for name in store}
+            scratch.mkdir()
+            _write_rows(dataset.arrays, scratch, start, store.block, head)
+            move_files(scratch, target)  # data first, then the arrays' shapes
+            put_file(group_json(attributes), target / "zarr.json", scratch)  # and last the number of samples
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return int(attributes["samples"])
 
 
 def read_store(path: str | os.PathLike[str], index: Index | None = None) -> Scan:
     """What the scanner measured: `observed` if the store has it, else `sinogram`, as a scan.
 
-    The factors belong to the data returned: background and counts per unit are scaled to its dose fraction.
-    Counts per unit and dose fraction are None where the samples differ in them.
+    The factors belong to the data returned: background, randoms and counts per unit are scaled to its dose fraction;
+    without `background` it is the sum of `randoms` and `scatter`. Numbers that the samples differ in are None.
 
     Parameters
     ----------
@@ -197,27 +122,38 @@ def read_store(path: str | os.PathLike[str], index: Index | None = None) -> Scan
 
     Raises
     ------
-    AllpetError : as :func:`open_store`, no such sample, or values that are not finite.
+    AllpetError : as :func:`open_store` and :meth:`Store.rows`.
     """
     store = open_store(path)
     name = "observed" if "observed" in store else "sinogram"
     unit = str(store.attributes["units"].get(name, store.unit))
-    data = store.rows(name, index)
     known: dict[str, Any] = {key: store.prompt.get(key) for key in ("tracer", "isotope", "region")}
+    known["header"] = dict(store.attributes.get("header", {}))
+    stated = store.attributes.get("acquisition", {})
+    known |= {key: stated[key] for key in ACQUISITION if key in stated}
+    known |= {key: _common(store.rows(key, index)) for key in _PER_SAMPLE if key in store}
     if unit == COUNTS:
         known |= _factors(store, index, dose=name == "observed")
-    return Scan(torch.from_numpy(data.astype(np.float32)), store.beam, unit=unit, **known)
+    data = store.rows(name, index)
+    return Scan(_tensor(data), store.beam, unit=unit, **known)
 
 
 def _factors(store: Store, index: Index | None, dose: bool) -> dict[str, Any]:
-    """Attenuation, background, calibration and dose fraction of the chosen samples."""
+    """Factors, calibration and dose fraction of the chosen samples."""
     out: dict[str, Any] = {}
     fraction = store.rows("dose_fraction", index) if dose and "dose_fraction" in store else None
     share = np.float32(1.0) if fraction is None else fraction
-    if "attenuation" in store:
-        out["attenuation"] = store.rows("attenuation", index)
-    if "background" in store:
-        out["background"] = store.rows("background", index) * np.reshape(share, (-1, 1, 1))
+    for name in ("attenuation", "normalisation", "delayeds"):
+        if name in store:
+            out[name] = _tensor(store.rows(name, index))
+    scaled = {
+        name: store.rows(name, index) * np.reshape(share, (-1, 1, 1))
+        for name in ("background", "randoms", "scatter")
+        if name in store
+    }
+    if "background" not in scaled and "scatter" in scaled:
+        scaled["background"] = scaled["scatter"] + scaled.get("randoms", np.float32(0))
+    out |= {name: _tensor(value) for name, value in scaled.items() if name != "scatter"}
     if "counts_per_unit" in store:
         out["counts_per_unit"] = _common(store.rows("counts_per_unit", index) * share)
     if fraction is not None:
@@ -225,69 +161,65 @@ def _factors(store: Store, index: Index | None, dose: bool) -> dict[str, Any]:
     return out
 
 
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(values.astype(np.float32))
+
+
 def _common(values: np.ndarray) -> float | None:
-    return float(values[0]) if np.ptp(values) == 0 else None
+    return float(values[0]) if len(values) and np.ptp(values) == 0 else None
 
 
-def _check_array(
-    path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], beam: ParallelBeam, count: int
+def _checked(dataset: Dataset, target: Path, command: str | None) -> dict[str, Any]:
+    """The attributes of a store of this data set, after all that can be wrong with it has been looked for."""
+    check_rows(target, dataset.arrays, dataset.beam, len(dataset))
+    attributes = dataset.attributes if command is None else {**dataset.attributes, "command": command}
+    check_frames(target, {name: values.shape[1:] for name, values in dataset.arrays.items()}, attributes)
+    return describe(target, attributes, dataset.beam, len(dataset))
+
+
+def _write_rows(
+    arrays: Mapping[str, np.ndarray], folder: Path, first: int, block: int, head: Mapping[str, np.ndarray] | None = None
 ) -> None:
-    """Numeric, one row per sample, and the shape that its name stands for."""
-    if dtype.kind not in "fiu":
-        raise AllpetError(f"{path}: array {name!r} is of type {dtype}; only numbers can be stored")
-    expected = {
-        **dict.fromkeys(_SINOGRAMS, (count, *beam.shape)),
-        **dict.fromkeys(_IMAGES, (count, beam.bins, beam.bins)),
-        **dict.fromkeys(_VALUES, (count,)),
-    }.get(name, (count, *shape[1:]))
-    if name == "frames":
-        expected = (count, *shape[1:2], *beam.shape)
-    if tuple(shape) != expected:
-        raise AllpetError(f"{path}: array {name!r} has shape {tuple(shape)}; it must be {expected}")
-    if count < 1:
-        raise AllpetError(f"{path}: array {name!r} is empty; a store needs at least one sample")
+    """Write the files of samples `first` (a multiple of `block`) and on: those of `head`, then those of `arrays`."""
+    for name, values in arrays.items():
+        before = np.empty((0, *values.shape[1:]), values.dtype) if head is None else head[name]
+        stop = first + len(before) + len(values)
+        for number, start, end in blocks(first, stop, block):
+            old = before[start - first : end - first]
+            skip = first + len(before)
+            rows = np.concatenate([old, values[max(start - skip, 0) : max(end - skip, 0)]])
+            put_file(encode(rows, block), folder / name / file_key(values.ndim, number), folder)
+        put_file(array_json(values.dtype, values.shape[1:], stop, block), folder / name / "zarr.json", folder)
 
 
-def _write_array(group: zarr.Group, name: str, values: np.ndarray) -> None:
-    """One chunk per sample, many chunks per file; a chunk that gets lost reads as NaN, not as zero."""
-    rest = values.shape[1:]
-    many = _SHARD if rest else max(len(values), 1)
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        dtype=values.dtype,
-        chunks=(1 if rest else many, *rest),
-        shards=(min(many, len(values)), *rest) if rest else None,
-        fill_value=np.nan if values.dtype.kind == "f" else 0,
-    )
-    array[:] = values
+def _check_alike(store: Store, dataset: Dataset, attributes: Mapping[str, Any]) -> None:
+    """Raise an AllpetError unless the samples can lie in one store."""
+    old: dict[str, Any] = {"arrays": sorted(store)}
+    new: dict[str, Any] = {"arrays": sorted(dataset)}
+    for name in set(store) & set(dataset):
+        new[name] = (dataset[name].dtype.name, dataset[name].shape[1:])
+        old[name] = (store[name].dtype.name, store[name].shape[1:])
+    for name in _ALIKE:
+        old[name], new[name] = store.attributes.get(name), attributes.get(name)
+    for name, value in old.items():
+        if new[name] != value:
+            what = f"{name} {new[name]!s:.200}, the store {value!s:.200}"
+            raise AllpetError(f"{store.path}: the new samples have {what}; only samples alike can be appended")
 
 
-def _describe(dataset: Dataset, command: str | None) -> dict[str, Any]:
-    beam = dataset.beam
-    geometry = {"views": beam.views, "bins": beam.bins, "bin_mm": beam.bin_mm, "pixel_mm": dataset.grid.pixel_mm}
-    out = {**dataset.attributes, "schema": SCHEMA, "schema_version": SCHEMA_VERSION, "geometry": geometry}
-    return out if command is None else {**out, "command": command}
+def _trim(store: Store) -> None:
+    """Take away files beyond the last sample, which an append left behind when it was killed."""
+    for name in store:
+        for place in (store.path / name / "c").iterdir():
+            if int(place.name) >= -(-store.samples // store.block):
+                shutil.rmtree(place) if place.is_dir() else place.unlink()
 
 
-def _is_store(path: Path) -> bool:
-    try:
-        open_store(path)
-    except AllpetError:
-        return False
-    return True
-
-
-def _replace(scratch: Path, target: Path) -> None:
-    """Put the finished folder in place; an older store steps aside first and goes when the new one stands."""
-    if not target.exists():
-        os.replace(scratch, target)
-        return
-    old = scratch.with_suffix(".old")
-    os.replace(target, old)
-    try:
-        os.replace(scratch, target)
-    except OSError:
-        os.replace(old, target)
-        raise
-    shutil.rmtree(old)
+def _grown(store: Store, added: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """The store's attributes with samples added to it."""
+    kept = ("seed", "version", "command", "provenance")
+    entry = {"first": store.samples, "samples": count, **{name: added[name] for name in kept if name in added}}
+    old = store.attributes
+    return {**old, "samples": store.samples + count, "appended": [*old.get("appended", []), entry]}
