@@ -11,8 +11,9 @@ import numpy as np
 
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
+from allpet.io.schema import ACQUISITION, PROMPT
 from allpet.provenance import provenance
-from allpet.scan.core import ACTIVITY, COUNTS, Image, Scan
+from allpet.scan.core import ACTIVITY, COUNTS, FACTORS, Image, Scan
 from allpet.scan.dataset import Dataset
 
 HEADER_KEY = "provenance"
@@ -37,23 +38,32 @@ def save(value: Scan | Image, path: Path, seed: int | None = None, model_hash: s
 
 
 def as_dataset(scan: Scan, path: Path, attributes: dict[str, Any]) -> Dataset:
-    """The scan's planes as samples of a dataset.
+    """The scan's planes as samples of a dataset: sinogram and factors as arrays, what is known besides as attributes
+    `acquisition` and `header`, which :func:`allpet.io.store.read_store` gives back.
 
     Raises
     ------
-    AllpetError : raw ring geometry, or missing bins, which a store has no place for.
+    AllpetError : raw ring geometry, or an ideal projection with missing bins, which a store has no place for.
     """
-    if not isinstance(scan.geometry, ParallelBeam) or scan.normalisation is not None:
-        raise AllpetError(f"{path}: a dataset store holds evenly spaced sinograms without gaps; write this scan as .hs")
+    if not isinstance(scan.geometry, ParallelBeam):
+        raise AllpetError(f"{path}: a dataset store holds evenly spaced sinograms; write this scan as .hs")
+    if scan.unit != COUNTS and scan.normalisation is not None:
+        raise AllpetError(f"{path}: a dataset store holds ideal projections without gaps; write this scan as .hs")
     arrays: dict[str, np.ndarray] = {"sinogram": scan.sinogram.numpy()}
     units = {"sinogram": scan.unit}
     if scan.unit == COUNTS:
-        for name, unit in (("attenuation", "1"), ("background", COUNTS)):
+        for name in FACTORS:
             factor = getattr(scan, name)
             if factor is not None:
-                arrays[name], units[name] = factor.numpy(), unit
+                arrays[name], units[name] = factor.numpy(), "1" if name in ("attenuation", "normalisation") else COUNTS
         if scan.counts_per_unit is not None:
-            arrays["counts_per_unit"] = np.full(len(scan), scan.counts_per_unit, np.float32)
+            arrays["counts_per_unit"] = np.full(len(scan), scan.counts_per_unit)
             units["counts_per_unit"] = f"{COUNTS}/({ACTIVITY}*mm)"
-    prompt = {"tracer": scan.tracer, "isotope": scan.isotope, "region": scan.region, "task": None}
-    return Dataset(arrays, scan.geometry, {"units": units, "prompt": prompt, **attributes})
+    known = {name: getattr(scan, name) for name in ACQUISITION}
+    facts = {
+        "units": units,
+        "prompt": {**{name: getattr(scan, name) for name in PROMPT}, "task": None},
+        "acquisition": {name: value for name, value in known.items() if value is not None},
+        "header": {name: value for name, value in scan.header.items() if name != HEADER_KEY},
+    }
+    return Dataset(arrays, scan.geometry, {name: value for name, value in facts.items() if value} | attributes)

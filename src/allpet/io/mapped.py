@@ -184,6 +184,8 @@ def open_store(path: str | os.PathLike[str]) -> Store:
         str(attributes["units"]["sinogram"])
         block = BLOCK if version == 1 else int(attributes["block"])
         samples = _array(folder, group, "sinogram").shape[0] if version == 1 else int(attributes["samples"])
+        for name in ("prompt", "acquisition", "header"):
+            dict(attributes.get(name, {}))
         if min(block, samples) < 1:
             raise ValueError(f"samples {samples}, block {block}")
     except AllpetError:

@@ -27,6 +27,22 @@ BLOCK = 64
 """Samples per file."""
 OWN = ("schema", "schema_version", "geometry", "samples", "block")
 """Attributes that the store writes itself."""
+PROMPT = ("tracer", "isotope", "region")
+"""Words of the attribute `prompt` that a scan knows too; the store's has also `task`."""
+ACQUISITION = (
+    "scanner",
+    "injected_mbq",
+    "weight_kg",
+    "height_m",
+    "sex",
+    "start_s",
+    "duration_s",
+    "decay_reference",
+    "dose_fraction",
+    "plane_mm",
+    "fwhm_mm",
+)
+"""What the attribute `acquisition` may state for all samples: fields of :class:`allpet.scan.Scan`."""
 SINOGRAMS = (
     "sinogram",
     "observed",

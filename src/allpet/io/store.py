@@ -19,7 +19,9 @@ from allpet.errors import AllpetError
 from allpet.io.mapped import Index, Store, open_store
 from allpet.io.place import check_target, hidden, locked, move_files, put_file, put_folder
 from allpet.io.schema import (
+    ACQUISITION,
     BLOCK,
+    PROMPT,
     SCHEMA_VERSION,
     array_json,
     blocks,
@@ -30,7 +32,7 @@ from allpet.io.schema import (
     file_key,
     group_json,
 )
-from allpet.scan.core import COUNTS, Acquired, Scan
+from allpet.scan.core import COUNTS, Scan
 from allpet.scan.dataset import Dataset
 
 if TYPE_CHECKING:
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Store", "append_store", "open_store", "read_store", "write_store"]
 
-ACQUISITION = (*(name for name in Acquired.__dataclass_fields__ if name != "header"), "plane_mm", "fwhm_mm")
-"""What the attribute `acquisition` may state for all samples of a store."""
 _ALIKE = ("geometry", "units", "prompt", "acquisition", "labels", "split", "frame_start_s", "frame_duration_s")
 _PER_SAMPLE = ("injected_mbq", "weight_kg", "start_s", "duration_s", "fwhm_mm")
 
@@ -127,10 +127,9 @@ def read_store(path: str | os.PathLike[str], index: Index | None = None) -> Scan
     store = open_store(path)
     name = "observed" if "observed" in store else "sinogram"
     unit = str(store.attributes["units"].get(name, store.unit))
-    known: dict[str, Any] = {key: store.prompt.get(key) for key in ("tracer", "isotope", "region")}
+    known: dict[str, Any] = {key: store.prompt.get(key) for key in PROMPT}
     known["header"] = dict(store.attributes.get("header", {}))
-    stated = store.attributes.get("acquisition", {})
-    known |= {key: stated[key] for key in ACQUISITION if key in stated}
+    known |= {key: value for key, value in store.attributes.get("acquisition", {}).items() if key in ACQUISITION}
     known |= {key: _common(store.rows(key, index)) for key in _PER_SAMPLE if key in store}
     if unit == COUNTS:
         known |= _factors(store, index, dose=name == "observed")
