@@ -1,4 +1,4 @@
-"""Maximum-likelihood reconstruction: MLEM and its ordered-subset form."""
+"""Maximum-likelihood reconstruction, penalised if asked for: MLEM and its ordered-subset form."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import torch
 from allpet.errors import AllpetError
 from allpet.project import Projector
 from allpet.recon.fbp import field_of_view
+from allpet.recon.likelihood import subset_parts
+from allpet.recon.penalised import KEPT, descend, relaxed_step
+from allpet.recon.prior import RelativeDifference
+
+RELAXATION = 0.1
+"""Chosen: after 10 iterations half the step, after 90 a tenth."""
 
 
 def mlem(
@@ -16,9 +22,11 @@ def mlem(
     efficiency: torch.Tensor | None = None,
     background: torch.Tensor | None = None,
     start: torch.Tensor | None = None,
+    psf_mm: float = 0.0,
+    prior: RelativeDifference | None = None,
 ) -> torch.Tensor:
     """Maximum likelihood by expectation maximisation: :func:`osem` with one subset."""
-    return osem(counts, projector, iterations, 1, efficiency, background, start)
+    return osem(counts, projector, iterations, 1, efficiency, background, start, psf_mm, prior)
 
 
 def osem(
@@ -29,8 +37,13 @@ def osem(
     efficiency: torch.Tensor | None = None,
     background: torch.Tensor | None = None,
     start: torch.Tensor | None = None,
+    psf_mm: float = 0.0,
+    prior: RelativeDifference | None = None,
+    relaxation: float = RELAXATION,
 ) -> torch.Tensor:
-    """Ordered-subset expectation maximisation for ``counts ~ Poisson(efficiency * A x + background)``.
+    """Ordered-subset expectation maximisation for ``counts ~ Poisson(efficiency * R A x + background)``.
+
+    Minimises ``sum_i (expected_i - counts_i log expected_i) + penalty(x)`` over x >= 0, with the penalty of `prior`.
 
     Parameters
     ----------
@@ -39,10 +52,19 @@ def osem(
         that was not measured and is left out. Default 1.
     background : expected randoms + scatter in counts. Default 0.
     start : first image, positive inside the field of view. Default: uniform.
+    psf_mm : full width at half maximum of the resolution R, a Gaussian along the radial axis; 0 for none.
+    prior : relative difference prior; default none. With one subset the objective falls at every iteration, down to
+        its minimum; with several, each uses its share of the prior.
+    relaxation : with a prior and several subsets: steps of iteration k = 0, 1, ... are scaled by
+        ``1 / (1 + relaxation * k)``, which lets the subsets' limit cycle die out at the minimum.
 
     Returns
     -------
     image ``(..., n, n)``, >= 0, in counts per mm; zero outside the circle that all views see.
+
+    Raises
+    ------
+    AllpetError : too few iterations or too many subsets, counts below zero, a width or relaxation below zero.
 
     Notes
     -----
@@ -53,38 +75,25 @@ def osem(
         raise AllpetError(
             f"iterations {iterations}, subsets {subsets}: need at least 1 and at most {beam.views} subsets"
         )
+    if not 0 <= relaxation < float("inf"):
+        raise AllpetError(f"relaxation is {relaxation}; it must be 0 or more")
     dtype = counts.dtype if counts.dtype == torch.float64 else torch.float32
     counts = counts.to(dtype)
     if bool((counts < 0).any()):
         raise AllpetError("counts below zero: OSEM takes measured prompts, and the background as an argument")
     seen = field_of_view(projector, dtype).to(counts.device)
     image = seen.expand(*counts.shape[:-2], *grid.shape) * 1.0 if start is None else start.to(dtype) * seen
-    parts = []
-    for k in _far_apart(subsets):
-        part = Projector(beam, grid, (k, subsets)) if subsets > 1 else projector
-        y = counts[..., k::subsets, :]
-        eff = None if efficiency is None else efficiency[..., k::subsets, :].to(dtype)
-        add = None if background is None else background[..., k::subsets, :].to(dtype)
-        sensitivity = part.adjoint(torch.ones_like(y) if eff is None else eff.expand_as(y))
-        parts.append((part, y, eff, add, sensitivity))
-    for _ in range(iterations):
-        for part, y, eff, add, sensitivity in parts:
-            expected = part(image)
-            if eff is not None:
-                expected = expected * eff
-            if add is not None:
-                expected = expected + add
-            ratio = torch.where(expected > 0, y / expected.clamp_min(1e-12), torch.zeros_like(y))
-            update = part.adjoint(ratio if eff is None else ratio * eff)
-            image = torch.where(sensitivity > 0, image * update / sensitivity.clamp_min(1e-12), image)
+    parts = subset_parts(counts, projector, subsets, efficiency, background, psf_mm)
+    if prior is not None and subsets == 1:
+        return descend(parts[0], image, prior, seen, iterations)
+    if prior is None:
+        for _ in range(iterations):
+            for part in parts:
+                image = part.em(image, part.back(part.expected(image)))
+        return image
+    mean = torch.stack([part.sensitivity for part in parts]).mean(dim=0)
+    for k in range(iterations):
+        for part in parts:
+            step = relaxed_step(part, image, prior, seen, mean, 1 / subsets)
+            image = torch.maximum(image + step / (1 + relaxation * k), KEPT * image)
     return image
-
-
-def _far_apart(subsets: int) -> list[int]:
-    """Order of subsets in which neighbours in time are far apart in angle."""
-    order = [0]
-    while len(order) < subsets:
-        left = [k for k in range(subsets) if k not in order]
-        distance = {k: min(min(abs(k - o), subsets - abs(k - o)) for o in order[-2:]) for k in left}
-        order.append(max(left, key=lambda k: distance[k]))
-    return order

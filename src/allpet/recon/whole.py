@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 
 from allpet.errors import AllpetError
-from allpet.geometry import ImageGrid, ParallelBeam, RingBeam
+from allpet.geometry import ParallelBeam, RingBeam
 from allpet.project import Projector
 from allpet.recon.fbp import fbp
-from allpet.recon.osem import mlem, osem
+from allpet.recon.mumap import check_mumap, resample_mumap
+from allpet.recon.osem import RELAXATION, mlem, osem
+from allpet.recon.prior import RelativeDifference
+from allpet.recon.psf import check_fwhm
 from allpet.scan.core import ACTIVITY, COUNTS, Image, Scan
+from allpet.scan.randoms import with_randoms
 
 METHODS = ("fbp", "mlem", "osem")
 PLANES_AT_ONCE = 16
 LARGEST_GRID = 256
-LARGEST_MU = 0.05
+SMALL = 0.01
+"""Default epsilon of the prior over the activity that all counts give if spread evenly; chosen: far below tissue."""
 
 
 def reconstruct(
@@ -32,14 +36,20 @@ def reconstruct(
     group: int = 1,
     fwhm_mm: float = 0.0,
     progress: bool = False,
+    psf: bool | float = False,
+    beta: float = 0.0,
+    gamma: float = 2.0,
+    epsilon: float | None = None,
+    across: bool = False,
+    relaxation: float = RELAXATION,
 ) -> Image:
     """Reconstruct every plane of a scan.
 
     Parameters
     ----------
     scan : counts with what factors are known, or ideal projections. Missing bins (normalisation 0) carry no
-        weight; FBP fills them from the projection of a short OSEM. Ring sinograms are arc-corrected first, with
-        randoms from smoothed delayeds; elsewhere delayeds stand in for a background that is not known.
+        weight; FBP fills them from the projection of a short OSEM. A background that is not known is the scan's
+        randoms, else its smoothed delayeds, else 0. Ring sinograms are arc-corrected.
     method : ``"fbp"``, ``"mlem"`` or ``"osem"``.
     mumap : attenuation in 1/mm at 511 keV; replaces the scan's own attenuation. The same number of planes, one
         plane for all, or any other number with the same middle and its own plane distance.
@@ -48,45 +58,99 @@ def reconstruct(
     group : sum so many neighbouring planes first (few counts); see :func:`sum_planes`. Not with a mumap.
     fwhm_mm : width of a Gaussian filter of each finished plane (full width at half maximum); 0 for none.
     progress : show a progress bar.
+    psf : model the resolution: True for the scan's own ``fwhm_mm``, a number for another width in mm. Not the default:
+        it sharpens edges but overshoots at them and makes noise coarse, and images are then not comparable with
+        ones made without it.
+    beta : weight of the relative difference prior in mm, whatever the image's unit; 0 for none. See
+        :class:`~allpet.recon.prior.RelativeDifference`, and :func:`osem` for what is minimised.
+    gamma, epsilon : of the prior, `epsilon` in the image's unit (default: far below tissue, from the counts).
+    across : let the prior see neighbours in other planes too; all planes are then worked on at once.
+    relaxation : see :func:`osem`.
 
     Returns
     -------
-    Image in kBq/mL, or in counts/mm where the scan is not calibrated.
+    Image in kBq/mL (counts/mm over ``counts_per_unit``), or in counts/mm where the scan is not calibrated; as
+    corrected for decay, or not, as the scan.
 
     Raises
     ------
-    AllpetError : unknown method, or a mumap that cannot be one.
+    AllpetError : unknown method, a mumap that cannot be one, an option that the method does not have.
+
+    Notes
+    -----
+    Memory beside the scan's: the image, the system matrix (twice, about 25 bytes an entry while it is built), and for
+    the planes at once about ``9 + subsets`` images and 6 sinograms. A ring scan's background from delayeds is
+    worked out for all planes before.
     """
-    if method not in METHODS:
-        raise AllpetError(f"method '{method}' is unknown; known: {', '.join(METHODS)}")
+    how = _how(scan, method, iterations, subsets, psf, relaxation)
     if size is not None and size < 1:
         raise AllpetError(f"size is {size}; it must be at least 1 pixel")
     if not (math.isfinite(fwhm_mm) and fwhm_mm >= 0):
         raise AllpetError(f"filter width is {fwhm_mm} mm; it must be 0 or more")
     if mumap is not None and scan.unit != COUNTS:
         raise AllpetError(f"scan in {scan.unit} has no attenuation to correct; leave the mumap out")
+    if mumap is not None:
+        check_mumap(mumap)
     if group != 1 and mumap is not None:
         raise AllpetError("planes cannot be summed before a mumap is known for each; leave out group or mumap")
-    scan = _parallel(scan if group == 1 else sum_planes(scan, group))
-    beam = scan.geometry
+    if across and beta == 0:
+        raise AllpetError("neighbours across planes are for the prior; give a beta above 0")
+    scan = _with_background(scan if group == 1 else sum_planes(scan, group))
+    beam = _parallel(scan.planes(slice(0, 1))).geometry
     assert isinstance(beam, ParallelBeam)
     grid = beam.image_grid(min(beam.bins, LARGEST_GRID) if size is None else size)
     projector = Projector(beam, grid)
-    mu = None if mumap is None else resample_mumap(mumap, grid, len(scan), scan.plane_mm)
-    out = torch.empty(len(scan), *grid.shape)
-    starts = range(0, len(scan), PLANES_AT_ONCE)
-    for start in _bar(starts, f"{method} of {len(scan)} planes", progress):
-        some = slice(start, start + PLANES_AT_ONCE)
-        part = scan.planes(some)
-        if mu is not None:
-            part = replace(part, attenuation=torch.exp(-projector(mu[some])))
-        out[some] = _planes(part, projector, method, iterations, min(subsets, beam.views))
-    unit = ACTIVITY
+    unit, scale = ACTIVITY, 1.0
     if scan.unit == COUNTS and scan.counts_per_unit is None:
         unit = "counts/mm"
     elif scan.unit == COUNTS:
-        out = out / float(scan.counts_per_unit or 1)
-    return Image(smooth(out, fwhm_mm / grid.pixel_mm), grid, unit, scan.plane_mm, **scan.acquired())
+        scale = float(scan.counts_per_unit or 1)
+    if beta != 0:
+        small = SMALL * _even_level(scan, beam) if epsilon is None else epsilon * scale
+        how = replace(
+            how, prior=RelativeDifference(beta, gamma, small, scan.plane_mm / grid.pixel_mm if across else None)
+        )
+        if method == "fbp":
+            raise AllpetError("fbp has no prior; leave beta out, or take method mlem or osem")
+    out = torch.empty(len(scan), *grid.shape)
+    at_once = len(scan) if across else PLANES_AT_ONCE
+    for start in _bar(range(0, len(scan), at_once), f"{method} of {len(scan)} planes", progress):
+        some = slice(start, start + at_once)
+        part = _parallel(scan.planes(some))
+        if mumap is not None:
+            mu = resample_mumap(mumap, grid, len(scan), scan.plane_mm, some)
+            part = replace(part, attenuation=torch.exp(-projector(mu)))
+        out[some] = smooth(_planes(part, projector, how).div_(scale), fwhm_mm / grid.pixel_mm)
+    return Image(out, grid, unit, scan.plane_mm, **scan.acquired())
+
+
+@dataclass(frozen=True)
+class _How:
+    """What is done to each group of planes."""
+
+    method: str
+    iterations: int
+    subsets: int
+    psf_mm: float
+    relaxation: float
+    prior: RelativeDifference | None = None
+
+
+def _how(scan: Scan, method: str, iterations: int | None, subsets: int, psf: bool | float, relaxation: float) -> _How:
+    """The options that do not depend on the grid, checked."""
+    if method not in METHODS:
+        raise AllpetError(f"method '{method}' is unknown; known: {', '.join(METHODS)}")
+    if psf is True:
+        if scan.fwhm_mm is None:
+            raise AllpetError("psf: the scan does not say its resolution (fwhm_mm); give a width in mm")
+        psf = scan.fwhm_mm
+    psf_mm = float(psf)
+    check_fwhm(psf_mm)
+    if method == "fbp" and psf_mm > 0:
+        raise AllpetError("fbp does not model the resolution; leave psf out, or take method mlem or osem")
+    if iterations is None:
+        iterations = 50 if method == "mlem" else 10
+    return _How(method, iterations, min(subsets, scan.geometry.views), psf_mm, relaxation)
 
 
 def smooth(planes: torch.Tensor, fwhm: float) -> torch.Tensor:
@@ -97,15 +161,27 @@ def smooth(planes: torch.Tensor, fwhm: float) -> torch.Tensor:
     return torch.from_numpy(gaussian_filter(planes.numpy(), (0, sigma, sigma))) if sigma > 0 else planes
 
 
+def _with_background(scan: Scan) -> Scan:
+    """The scan with what is known of its background in one array: background, else randoms, else smoothed delayeds."""
+    if scan.background is None and scan.randoms is not None:
+        scan = replace(scan, background=scan.randoms)
+    return replace(with_randoms(scan), randoms=None, delayeds=None)
+
+
 def _parallel(scan: Scan) -> Scan:
-    """The scan with its randoms, on evenly spaced bins."""
+    """The scan on evenly spaced bins."""
     if isinstance(scan.geometry, RingBeam):
         from allpet.scan.arc import arc_correct
 
         return arc_correct(scan)
-    if scan.background is None and scan.delayeds is not None:
-        return replace(scan, background=scan.delayeds)
     return scan
+
+
+def _even_level(scan: Scan, beam: ParallelBeam) -> float:
+    """Counts/mm (or the scan's unit/mm) of a field of view filled evenly, unattenuated, with all that was measured."""
+    efficiency = 1.0 if scan.normalisation is None else float(scan.normalisation.mean(dtype=torch.float64))
+    per_plane = beam.views * math.pi * beam.fov_mm**2 / 4 / beam.bin_mm * efficiency
+    return float(scan.sinogram.sum(dtype=torch.float64).clamp_min(0)) / max(len(scan) * per_plane, 1e-30)
 
 
 def sum_planes(scan: Scan, group: int) -> Scan:
@@ -138,56 +214,30 @@ def sum_planes(scan: Scan, group: int) -> Scan:
         attenuation=None,
         background=summed(scan.background),
         delayeds=summed(scan.delayeds),
+        randoms=summed(scan.randoms),
         plane_mm=scan.plane_mm * group,
     )
 
 
-def _planes(scan: Scan, A: Projector, method: str, iterations: int | None, subsets: int) -> torch.Tensor:
+def _planes(scan: Scan, A: Projector, how: _How) -> torch.Tensor:
     """One group of planes by one method."""
     counts = scan.unit == COUNTS
     efficiency = scan.efficiency if counts else None
     background = scan.background if counts else None
     y = scan.sinogram if counts else scan.sinogram.clamp_min(0)
-    if method == "mlem":
-        return mlem(y, A, iterations or 50, efficiency, background)
-    if method == "osem":
-        return osem(y, A, iterations or 10, subsets, efficiency, background)
+    if how.method == "mlem":
+        return mlem(y, A, how.iterations, efficiency, background, None, how.psf_mm, how.prior)
+    if how.method == "osem":
+        return osem(
+            y, A, how.iterations, how.subsets, efficiency, background, None, how.psf_mm, how.prior, how.relaxation
+        )
     corrected = scan.sinogram if background is None else scan.sinogram - background
     if efficiency is not None:
         live = efficiency > 0
         corrected = torch.where(live, corrected / efficiency.clamp_min(1e-6), torch.zeros_like(corrected))
         if not bool(live.all()):
-            corrected = torch.where(live, corrected, A(osem(y, A, 2, subsets, efficiency, background)))
+            corrected = torch.where(live, corrected, A(osem(y, A, 2, how.subsets, efficiency, background)))
     return fbp(corrected, A)
-
-
-def resample_mumap(mumap: Image, grid: ImageGrid, planes: int, plane_mm: float) -> torch.Tensor:
-    """The attenuation image on another grid with the same centre, linear, 0 outside, ``(planes, n, n)`` in 1/mm.
-
-    Raises
-    ------
-    AllpetError : values that are no attenuation in 1/mm.
-    """
-    from scipy.ndimage import map_coordinates
-
-    low, high = float(mumap.array.min()), float(mumap.array.max())
-    if low < -1e-6 or high > LARGEST_MU or high <= 0:
-        raise AllpetError(
-            f"mumap ranges from {low:.3g} to {high:.3g}; in 1/mm at 511 keV it must be 0 in air and below {LARGEST_MU} "
-            "(water 0.0096; 1/cm are ten times that)"
-        )
-    own = mumap.grid
-    columns = grid.x / own.pixel_mm + (own.size - 1) / 2
-    rows = (own.size - 1) / 2 - grid.y / own.pixel_mm
-    if len(mumap) == 1:
-        levels: np.ndarray = np.zeros(planes)
-    elif len(mumap) == planes:
-        levels = np.arange(planes, dtype=float)
-    else:
-        levels = (np.arange(planes) - (planes - 1) / 2) * plane_mm / mumap.plane_mm + (len(mumap) - 1) / 2
-    where = np.meshgrid(levels, rows, columns, indexing="ij")
-    values = map_coordinates(mumap.array.numpy(), where, order=1, mode="constant", cval=0.0)
-    return torch.from_numpy(values.astype(np.float32)).clamp_min(0)
 
 
 def _bar(steps: range, label: str, show: bool) -> Iterable[int]:
