@@ -12,7 +12,9 @@ from allpet.scan.core import Image, Scan
 __all__ = ["kind_of", "read", "write"]
 
 LIST_MODE, SINOGRAM, IMAGE, DATASET = "list mode", "sinogram", "image", "dataset"
+PETSIRD = "PETSIRD list mode"
 
+_DICOM = (IMAGE, "dicom:read_dicom", "dicom_write:write_dicom")
 # ending: (what it is, reader, writer or None), the functions as "module:name"
 _ENDINGS: dict[str, tuple[str, str, str | None]] = {
     ".hs": (SINOGRAM, "interfile:read_sinogram", "interfile:write_sinogram"),
@@ -24,6 +26,11 @@ _ENDINGS: dict[str, tuple[str, str, str | None]] = {
     ".l": (LIST_MODE, "listmode:read_listmode", None),
     ".hdr": (LIST_MODE, "listmode:read_listmode", None),
     ".hdr.stir": (LIST_MODE, "listmode:read_listmode", None),
+    ".petsird": (PETSIRD, "petsird:read_petsird", None),
+    ".prd": (PETSIRD, "petsird:read_petsird", None),
+    ".dicom": _DICOM,
+    ".dcm": (*_DICOM[:2], None),
+    ".ima": (*_DICOM[:2], None),
 }
 
 
@@ -32,8 +39,19 @@ def _ending(path: Path, writing: bool) -> tuple[str, str, str | None]:
     for ending, entry in _ENDINGS.items():
         if name.endswith(ending) and len(name) > len(ending) and not (writing and entry[2] is None):
             return entry
+    if _holds_dicom(path, writing):
+        return _DICOM
     known = ", ".join(ending for ending, entry in _ENDINGS.items() if not (writing and entry[2] is None))
-    raise AllpetError(f"{path}: cannot be {'written' if writing else 'read'} by its ending; known are {known}")
+    raise AllpetError(
+        f"{path}: cannot be {'written' if writing else 'read'} by its ending; known are {known}, a DICOM folder"
+    )
+
+
+def _holds_dicom(path: Path, writing: bool) -> bool:
+    """An existing folder is one of DICOM; a file without a known ending may be DICOM, by its first bytes."""
+    from allpet.io.dicom import is_dicom
+
+    return path.is_dir() or (not writing and is_dicom(path))
 
 
 def _function(name: str) -> Any:
@@ -42,7 +60,9 @@ def _function(name: str) -> Any:
 
 
 def kind_of(path: Path | str, writing: bool = False) -> str:
-    """``"list mode"``, ``"sinogram"``, ``"image"`` or ``"dataset"``, by the ending.
+    """``"list mode"``, ``"PETSIRD list mode"``, ``"sinogram"``, ``"image"`` or ``"dataset"``, by the ending.
+
+    A folder that exists, and a file that begins as DICOM does, is an image.
 
     Raises
     ------
@@ -52,7 +72,7 @@ def kind_of(path: Path | str, writing: bool = False) -> str:
 
 
 def read(path: Path | str) -> Scan | Image:
-    """Read a scan (``.hs``, ``.zarr``, list mode) or an image (``.hv``, ``.nii.gz``).
+    """Read a scan (``.hs``, ``.zarr``, list mode) or an image (``.hv``, ``.nii.gz``, a DICOM folder or file).
 
     Raises
     ------
@@ -66,7 +86,9 @@ def read(path: Path | str) -> Scan | Image:
 
 
 def write(what: Scan | Image, path: Path | str) -> None:
-    """Write a scan (``.hs``) or an image (``.hv``, ``.nii.gz``), whole or not at all.
+    """Write a scan (``.hs``) or an image (``.hv``, ``.nii.gz``, a DICOM folder), whole or not at all.
+
+    A DICOM folder's name ends in ``.dicom``, or it exists and is empty or an earlier output.
 
     Raises
     ------
@@ -75,7 +97,7 @@ def write(what: Scan | Image, path: Path | str) -> None:
     path = Path(path)
     kind, _, writer = _ending(path, writing=True)
     if isinstance(what, Image) != (kind == IMAGE):
-        name, right = ("an image", ".hv or .nii.gz") if isinstance(what, Image) else ("a scan", ".hs")
+        name, right = ("an image", ".hv, .nii.gz or .dicom") if isinstance(what, Image) else ("a scan", ".hs")
         raise AllpetError(f"{path}: {name} cannot be written as {kind}; use {right}")
     assert writer is not None
     _function(writer)(what, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
-from allpet.io import IMAGE, LIST_MODE, kind_of, read
+from allpet.io import IMAGE, LIST_MODE, PETSIRD, kind_of, read
 from allpet.io.files import replacing
+from allpet.io.images import UNKNOWN_UNIT
 from allpet.provenance import provenance
 from allpet.save import HEADER_KEY, save
-from allpet.scan.core import COUNTS, Image, Scan
+from allpet.scan.core import ACTIVITY, COUNTS, FACTORS, HU, MU, Acquired, Image, Scan
 
 
 def convert(
@@ -24,6 +26,7 @@ def convert(
     span: int | None = None,
     start_s: float | None = None,
     stop_s: float | None = None,
+    to_mu: bool = False,
 ) -> None:
     """Read any readable file and write it in another format.
 
@@ -34,6 +37,7 @@ def convert(
     ----------
     span : 1, or None for the direct planes; for list mode to ``.hs`` only.
     start_s, stop_s : keep the events of this time; for list mode only.
+    to_mu : turn a CT image in HU into attenuation at 511 keV in 1/mm; an unknown unit is taken for HU.
 
     Raises
     ------
@@ -45,7 +49,7 @@ def convert(
         raise AllpetError(f"{src}: does not exist; give an existing file")
     if dst.exists() and src.samefile(dst):
         raise AllpetError(f"{dst}: is the input itself; name another output")
-    if target == LIST_MODE:
+    if target in (LIST_MODE, PETSIRD):
         raise AllpetError(f"{dst}: list mode cannot be written; use .hs")
     if (source == IMAGE) != (target == IMAGE):
         hint = "use 'allpet recon' to make an image" if target == IMAGE else "an image is no sinogram"
@@ -55,8 +59,11 @@ def convert(
     if source != LIST_MODE:
         if span is not None or start_s is not None or stop_s is not None:
             raise AllpetError(f"{src}: span and times are for list mode; leave them out")
-        save(read(src), dst)
+        value = read(src)
+        save(_mu(src, value) if to_mu else value, dst)
         return
+    if to_mu:
+        raise AllpetError(f"{src}: is {source}; only a CT image becomes a mu map")
     from allpet.io.listmode import read_listmode
 
     if span is None:
@@ -65,6 +72,17 @@ def convert(
     if not dst.name.lower().endswith(".hs"):
         raise AllpetError(f"{dst}: span 1 is written as .hs only; name such a file")
     _span1(src, dst, start_s, stop_s)
+
+
+def _mu(src: Path, value: Scan | Image) -> Image:
+    """Attenuation at 511 keV in 1/mm of a CT."""
+    from allpet.scan.mumap import hu_to_mu
+
+    if not isinstance(value, Image) or value.unit not in (HU, UNKNOWN_UNIT):
+        unit = value.unit if isinstance(value, Image) else "a sinogram"
+        raise AllpetError(f"{src}: is in '{unit}'; only a CT image in {HU} becomes a mu map")
+    mu = hu_to_mu(value.array.numpy())
+    return replace(value, array=torch.as_tensor(np.asarray(mu, np.float32)), unit=MU)
 
 
 def _span1(src: Path, dst: Path, start_s: float | None, stop_s: float | None) -> None:
@@ -151,22 +169,23 @@ def _describe_scan(scan: Scan) -> dict[str, Any]:
         "minimum": float(values.min()),
         "maximum": float(values.max()),
         "missing bins": f"{100 * float(1 - scan.live[:1].float().mean()):.1f} %",
-        "factors": ", ".join(
-            name
-            for name in ("attenuation", "background", "normalisation", "delayeds")
-            if getattr(scan, name) is not None
-        )
-        or "none",
+        "factors": ", ".join(name for name in FACTORS if getattr(scan, name) is not None) or "none",
     }
-    for name in ("counts_per_unit", "tracer", "isotope", "region", "duration_s", "dose_fraction"):
+    for name in ("counts_per_unit", "fwhm_mm"):
         if getattr(scan, name) is not None:
             facts[name] = getattr(scan, name)
-    return facts | scan.header
+    return facts | _acquired(scan)
+
+
+def _acquired(what: Acquired) -> dict[str, Any]:
+    """What is known of the acquisition, the header's keys last."""
+    known = {part.name: getattr(what, part.name) for part in fields(Acquired) if part.name != "header"}
+    return {name: value for name, value in known.items() if value is not None} | what.header
 
 
 def _describe_image(image: Image) -> dict[str, Any]:
     values = image.array
-    return {
+    facts = {
         "planes": len(image),
         "size": image.grid.size,
         "pixel_mm": image.grid.pixel_mm,
@@ -175,5 +194,17 @@ def _describe_image(image: Image) -> dict[str, Any]:
         "mean": float(values.mean(dtype=torch.float64)),
         "minimum": float(values.min()),
         "maximum": float(values.max()),
-        **image.header,
     }
+    if image.unit == ACTIVITY and (image.injected_mbq is not None or image.weight_kg is not None):
+        facts["SUV for 1 kBq/mL"] = _suv(image)
+    return facts | _acquired(image)
+
+
+def _suv(image: Image) -> float | str:
+    """Factor to SUVbw, or why there is none."""
+    from allpet.scan.suv import suv_factor
+
+    try:
+        return suv_factor(image)
+    except AllpetError as error:
+        return f"none ({error})"

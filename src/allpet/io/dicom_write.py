@@ -205,14 +205,14 @@ def _common(image: Image, uid: Any) -> Any:
 def _put_plane(data: Any, values: np.ndarray, position: np.ndarray, index: int, uid: Any) -> None:
     """Set the attributes that are one plane's own."""
     from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
+    from pydicom.uid import UID, ExplicitVRLittleEndian
 
     largest = float(np.abs(values).max(initial=0.0))
     slope = (float(_ds(largest / _LARGEST)) if largest > 0 else 0.0) or 1.0
     stored = np.clip(np.rint(values / slope), -_LARGEST, _LARGEST).astype("<i2")
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = data.SOPClassUID, uid(f"plane {index}")
-    meta.TransferSyntaxUID, meta.ImplementationClassUID = ExplicitVRLittleEndian, _IMPLEMENTATION
+    meta.TransferSyntaxUID, meta.ImplementationClassUID = ExplicitVRLittleEndian, UID(_IMPLEMENTATION)
     meta.ImplementationVersionName = "ALLPET"
     data.file_meta, data.SOPInstanceUID = meta, meta.MediaStorageSOPInstanceUID
     data.InstanceNumber = data.ImageIndex = index + 1
