@@ -39,8 +39,10 @@ CELLS = 16
 DETECTORS = 64
 HEIGHTS = 4
 RAYS_PER_DETECTOR = 3
-MULTIPLE = 0.0
-MULTIPLE_SIGMA_MM = 50.0
+MULTIPLE = 0.188
+"""Multiple over single scatter, for each unit of optical depth; fitted once to the Monte Carlo reference."""
+MULTIPLE_SIGMA_MM = 65.0
+"""Broadening of multiple scatter along s (standard deviation of a Gaussian); fitted with it."""
 
 
 def scattered_kev(cosine: np.ndarray) -> np.ndarray:
@@ -80,13 +82,15 @@ class Rays:
 
     Parameters
     ----------
-    x, y : centres of the cells in mm, ``(cells,)``. cell_mm : their side.
+    block : index of each cell among the blocks of a slice. x, y : their centres in mm; all ``(cells,)``.
+    cell_mm : side of a cell.
     length_mm : from cell to detector. cosine : of the incidence on the ring; both ``(cells, detectors)``.
     path : weights in mm, sparse ``(cells * detectors, pixels)``, for integrals along the lines.
     """
 
     radius_mm: float
     fov_mm: float
+    block: np.ndarray
     x: np.ndarray
     y: np.ndarray
     cell_mm: float
@@ -110,8 +114,8 @@ def make_rays(fov_mm: float, radius_mm: float) -> Rays:
     cell = fov_mm / CELLS
     centre = (np.arange(CELLS) - (CELLS - 1) / 2) * cell
     x, y = (part.ravel() for part in np.meshgrid(centre, -centre))
-    inside = np.hypot(x, y) <= fov_mm / 2
-    x, y = x[inside], y[inside]
+    block = np.flatnonzero(np.hypot(x, y) <= fov_mm / 2)
+    x, y = x[block], y[block]
     angle = 2 * math.pi / DETECTORS * np.arange(DETECTORS)
     away_x, away_y = radius_mm * np.cos(angle) - x[:, None], radius_mm * np.sin(angle) - y[:, None]
     length = np.hypot(away_x, away_y)
@@ -119,7 +123,7 @@ def make_rays(fov_mm: float, radius_mm: float) -> Rays:
     shifts = ((np.arange(RAYS_PER_DETECTOR) + 0.5) / RAYS_PER_DETECTOR - 0.5) * (2 * math.pi / DETECTORS)
     parts = [_path_matrix(x, y, angle + shift, radius_mm, fov_mm) for shift in shifts]
     path = csr_array(sum(parts[1:], parts[0]) / RAYS_PER_DETECTOR, dtype=np.float32)
-    return Rays(radius_mm, fov_mm, x, y, cell, length, cosine, path)
+    return Rays(radius_mm, fov_mm, block, x, y, cell, length, cosine, path)
 
 
 def _path_matrix(x: np.ndarray, y: np.ndarray, angle: np.ndarray, radius_mm: float, fov_mm: float) -> csr_array:
@@ -156,7 +160,7 @@ def _area_shares(size: int, cells: int) -> np.ndarray:
     return np.maximum(high - low, 0).astype(np.float32)
 
 
-def coarsen(images: np.ndarray, cells: int = PIXELS) -> np.ndarray:
+def coarsen(images: np.ndarray, cells: int) -> np.ndarray:
     """Block means of images ``(n, size, size)`` on a grid of `cells` a side; float32."""
     share = _area_shares(images.shape[-1], cells)
     return share @ (np.asarray(images, np.float32) @ share.T)
@@ -192,20 +196,14 @@ def cast(activity: np.ndarray, mu: np.ndarray, beam: ParallelBeam, scanner: Scan
         raise AllpetError(f"activity is {activity.shape} and mu {mu.shape}; both must be (n, size, size)")
     rays = make_rays(beam.fov_mm, scanner.beam.radius_mm)
     n = len(activity)
-    pair = np.concatenate((coarsen(activity), coarsen(mu)))
+    pair = np.concatenate((coarsen(activity, PIXELS), coarsen(mu, PIXELS)))
     factor = PIXELS // CELLS
     blocks = pair.reshape(2 * n, CELLS, factor, CELLS, factor).mean(axis=(2, 4), dtype=np.float32)
-    inside = _inside()
-    mean = blocks.reshape(2 * n, -1)[:, inside]
+    mean = blocks.reshape(2 * n, -1)[:, rays.block]
     used = np.flatnonzero((mean > 0).any(axis=0))
     line = _rows_of(rays, used) @ np.ascontiguousarray(pair.reshape(2 * n, -1).T)
     line = np.ascontiguousarray(line.T, np.float32).reshape(2 * n, len(used), DETECTORS)
     return Cast(rays, used, mean[:n, used], mean[n:, used], line[:n], line[n:])
-
-
-def _inside() -> np.ndarray:
-    centre = np.arange(CELLS) - (CELLS - 1) / 2
-    return np.flatnonzero(np.hypot(centre[:, None], centre).ravel() <= CELLS / 2)
 
 
 def _rows_of(rays: Rays, used: np.ndarray) -> csr_array:
@@ -298,7 +296,7 @@ class ToBeam:
 
     turn: np.ndarray
     radial: np.ndarray
-    smooth: np.ndarray
+    broad: np.ndarray
 
 
 @lru_cache(maxsize=16)
@@ -322,10 +320,27 @@ def to_beam(beam: ParallelBeam, radius_mm: float) -> ToBeam:
     s = radius_mm * np.sin(math.pi * t / DETECTORS)
     nodes = np.concatenate((-s[:0:-1], s))
     radial = CubicSpline(nodes, np.eye(len(nodes)), axis=0)(beam.radii)
-    smooth = np.exp(-0.5 * ((beam.radii[:, None] - beam.radii) / MULTIPLE_SIGMA_MM) ** 2)
-    smooth /= smooth.sum(axis=1, keepdims=True)
+    broad = _broadening(beam)
     both = np.concatenate((turn[1][:0:-1], turn[0]))
-    return ToBeam(*(np.ascontiguousarray(part, np.float32) for part in (both, radial.T, (smooth @ radial).T)))
+    return ToBeam(*(np.ascontiguousarray(part, np.float32) for part in (both, radial.T, (broad @ radial).T)))
+
+
+def _broadening(beam: ParallelBeam) -> np.ndarray:
+    """Gaussian along s; beyond the edges a profile goes on point-mirrored. Matrix ``(bins, bins)``."""
+    last = beam.bins - 1
+    reach = min(math.ceil(3 * MULTIPLE_SIGMA_MM / beam.bin_mm), last)
+    step = np.arange(-reach, reach + 1)
+    kernel = np.exp(-0.5 * (step * beam.bin_mm / MULTIPLE_SIGMA_MM) ** 2)
+    kernel /= kernel.sum()
+    out = np.zeros((beam.bins, beam.bins))
+    row = np.arange(beam.bins)
+    for k, share in zip(step, kernel, strict=True):
+        at = row + k
+        edge = np.clip(at, 0, last)
+        beyond = at != edge
+        np.add.at(out, (row, 2 * edge - at), np.where(beyond, -share, share))
+        np.add.at(out, (row, edge), np.where(beyond, 2 * share, 0))
+    return out
 
 
 def pairs_to_beam(pairs: np.ndarray, table: ToBeam, radial: np.ndarray) -> np.ndarray:
@@ -336,19 +351,20 @@ def pairs_to_beam(pairs: np.ndarray, table: ToBeam, radial: np.ndarray) -> np.nd
 
 
 def optical_depth(seen: Cast) -> np.ndarray:
-    """Mean integral of mu from where photons scatter to the outside, float32 ``(n, 1, 1)``."""
+    """Mean integral of mu from where photons scatter to the outside, float32 ``(n,)``."""
     mean = np.einsum("nc,ncd->n", seen.mu, seen.mu_path) / DETECTORS
-    return (mean / np.maximum(seen.mu.sum(axis=1), 1e-30))[:, None, None]
+    return np.asarray(mean / np.maximum(seen.mu.sum(axis=1), 1e-30))
 
 
 def scatter_of(seen: Cast, beam: ParallelBeam, scanner: Scanner) -> np.ndarray:
     """Scatter of slices that were cast already; see :func:`scatter_estimate`."""
     if not len(seen.cells):
         return np.zeros((len(seen.activity), *beam.shape), np.float32)
-    single = single_scatter(seen, scatter_tables(beam.fov_mm, scanner))
+    pairs = single_scatter(seen, scatter_tables(beam.fov_mm, scanner))
     table = to_beam(beam, scanner.beam.radius_mm)
-    out = pairs_to_beam(single, table, table.radial)
-    return out + MULTIPLE * optical_depth(seen) * pairs_to_beam(single, table, table.smooth)
+    single, broad = (pairs_to_beam(pairs, table, radial) for radial in (table.radial, table.broad))
+    ratio = single.sum(axis=(1, 2)) / np.maximum(broad.sum(axis=(1, 2)), 1e-30)
+    return single + (MULTIPLE * optical_depth(seen) * ratio)[:, None, None] * broad
 
 
 def scatter_estimate(activity: np.ndarray, mu: np.ndarray, beam: ParallelBeam, scanner: Scanner) -> np.ndarray:
