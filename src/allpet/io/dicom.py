@@ -301,7 +301,7 @@ def _to_our_axes(path: Path, array: np.ndarray, stack: _Stack) -> tuple[np.ndarr
     note = {"oblique, turned by (degrees)": f"{angle:.2f}"} if angle > 0.5 else {}
     array = array.transpose(turn)
     array = np.flip(array, tuple(k for k in range(3) if cosine[turn[k], k] < 0))
-    return np.ascontiguousarray(array), [stack.steps[turn[k]] for k in range(3)], note
+    return array.copy(), [stack.steps[turn[k]] for k in range(3)], note
 
 
 def read_dicom(path: Path | str) -> Image:
