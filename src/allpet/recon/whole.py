@@ -119,7 +119,7 @@ def reconstruct(
         part = _parallel(scan.planes(some))
         if mumap is not None:
             mu = resample_mumap(mumap, grid, len(scan), scan.plane_mm, some)
-            part = replace(part, attenuation=torch.exp(-projector(mu)))
+            part = replace(part, attenuation=_attenuation(mu, projector, how.subsets))
         out[some] = smooth(_planes(part, projector, how).div_(scale), fwhm_mm / grid.pixel_mm)
     return Image(out, grid, unit, scan.plane_mm, **scan.acquired())
 
@@ -150,7 +150,8 @@ def _how(scan: Scan, method: str, iterations: int | None, subsets: int, psf: boo
         raise AllpetError("fbp does not model the resolution; leave psf out, or take method mlem or osem")
     if iterations is None:
         iterations = 50 if method == "mlem" else 10
-    return _How(method, iterations, min(subsets, scan.geometry.views), psf_mm, relaxation)
+    subsets = min(subsets, scan.geometry.views) if method == "osem" else 1
+    return _How(method, iterations, subsets, psf_mm, relaxation)
 
 
 def smooth(planes: torch.Tensor, fwhm: float) -> torch.Tensor:
@@ -175,6 +176,14 @@ def _parallel(scan: Scan) -> Scan:
 
         return arc_correct(scan)
     return scan
+
+
+def _attenuation(mu: torch.Tensor, A: Projector, subsets: int) -> torch.Tensor:
+    """exp(-A mu), subset by subset: the same parts of the matrix as in OSEM, so that none is made for this alone."""
+    lines = torch.empty(len(mu), *A.beam.shape)
+    for k in range(subsets):
+        lines[:, k::subsets] = Projector(A.beam, A.grid, (k, subsets))(mu)
+    return lines.neg_().exp_()
 
 
 def _even_level(scan: Scan, beam: ParallelBeam) -> float:
@@ -236,7 +245,7 @@ def _planes(scan: Scan, A: Projector, how: _How) -> torch.Tensor:
         live = efficiency > 0
         corrected = torch.where(live, corrected / efficiency.clamp_min(1e-6), torch.zeros_like(corrected))
         if not bool(live.all()):
-            corrected = torch.where(live, corrected, A(osem(y, A, 2, how.subsets, efficiency, background)))
+            corrected = torch.where(live, corrected, A(osem(y, A, 2, min(8, A.beam.views), efficiency, background)))
     return fbp(corrected, A)
 
 
