@@ -115,7 +115,7 @@ def build_store(
     Raises
     ------
     AllpetError : the path holds something else or is being written by another process; an unfinished store of other
-        options lies there; arrays that do not fit; the disk is too small; a worker that died twice on one block.
+        options lies there; arrays that do not fit; the disk is too small; a worker that keeps dying on one block.
     KeyboardInterrupt : on Ctrl-C; its message says how much is kept.
     """
     job = Job(Path(path).absolute(), n, beam, make, block)
@@ -193,8 +193,11 @@ def _make_all(job: Job, workers: int, progress: bool, attributes: Mapping[str, A
                 show(kept)
                 _check_space(job, marker, kept)
         except KeyboardInterrupt:
+            made.close()  # ends the workers, so that what is counted stays so
+            ends = [job.span(int(path.stem)) for path in (job.folder / "done").glob("*.json")]
             raise KeyboardInterrupt(
-                f"{job.target}: interrupted, {kept} of {job.n} samples are kept; the same command goes on from there"
+                f"{job.target}: interrupted, {sum(stop - first for first, stop in ends)} of {job.n} samples are kept; "
+                "the same command goes on from there"
             ) from None
         finally:
             made.close()
@@ -233,7 +236,7 @@ def _in_processes(job: Job, waiting: deque[int], workers: int) -> Generator[Mark
                 elif alone:
                     first, stop = job.span(number)
                     raise AllpetError(
-                        f"{job.target}: the process that makes samples {first} to {stop - 1} died twice (killed, or "
+                        f"{job.target}: the process that makes samples {first} to {stop - 1} keeps dying (killed, or "
                         "out of memory); what is finished is kept, use the same command with fewer workers to go on"
                     ) from None
                 else:
