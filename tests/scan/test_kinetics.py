@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -165,6 +166,24 @@ def test_divided_difference_is_symmetric_and_bounded(x: list[float], order: obje
     assert math.exp(min(x)) * (1 - 1e-9) <= found * scale <= math.exp(max(x)) * (1 + 1e-9)
     order.shuffle(x)  # type: ignore[attr-defined]
     assert float(exp_difference(np.array(x))) == found
+
+
+@settings(max_examples=60)
+@given(
+    x=st.lists(st.floats(-8, 5).map(lambda e: -round(math.exp(e), 12)), min_size=2, max_size=5),
+    twin=st.sampled_from([0.0, 1e-9, 1e-4, 0.3]),
+)
+def test_divided_difference_with_120_digits(x: list[float], twin: float) -> None:
+    nodes = [0.0, *x[:-1], x[0] * (1 + twin)]
+    with localcontext() as context:
+        context.prec = 120
+        apart = [Decimal(node) + Decimal(10) ** -25 * number for number, node in enumerate(nodes)]
+        table = [node.exp() for node in apart]
+        for order in range(1, len(apart)):
+            steps = [apart[k + order] - apart[k] for k in range(len(table) - 1)]
+            table = [(table[k + 1] - table[k]) / step for k, step in enumerate(steps)]
+        expected = float(table[0])
+    assert float(exp_difference(np.array(nodes))) == pytest.approx(expected, rel=1e-12)
 
 
 def test_divided_difference_of_known_nodes() -> None:

@@ -80,9 +80,9 @@ def test_directions_over_time(subjects: dict[str, dict[str, Floats]]) -> None:
     assert (delayed > first).mean() > 0.95
 
 
-def test_page_is_generated() -> None:
+def test_page_is_generated(subjects: dict[str, dict[str, Floats]]) -> None:
     found = (ROOT / "docs" / "tracers.md").read_text(encoding="utf-8")
-    assert found == page(), "make it again: python -m allpet.scan.tracers > docs/tracers.md"
+    assert found == page(subjects), "make it again: python -m allpet.scan.tracers > docs/tracers.md"
 
 
 def test_tables_are_complete() -> None:

@@ -256,7 +256,7 @@ def respond(plasma: Chains, rates: Rates) -> list[Chains]:
 
     The impulse response K1 (s + k3 + k4) / ((s + a1) (s + a2)) is taken apart as K1 / (s + a2) plus
     K1 (k3 + k4 - a1) / ((s + a1) (s + a2)): no term is negative or has a pole in the rates. a1 and a2 are
-    those of Phelps et al. 1979 (Ann Neurol 6:371), equation 3.
+    those of Phelps et al. 1979 (Ann Neurol 6:371).
     """
     K1, k2, k3, k4, _ = np.moveaxis(rates.table, -1, 0)
     total = k2 + k3 + k4

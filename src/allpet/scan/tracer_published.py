@@ -70,6 +70,7 @@ PUBLISHED = (
     Published("DOPA", "kidney cortex", "pancreas", 1.0, 2.0, "chosen: doses 0.027 and 0.020 mGy/MBq, Brown 1998"),
     Published("DOPA", "kidney cortex", "", 2.0, 8.0, "chosen: dose of Brown 1998 twice that of most organs"),
     Published("DOPA", "muscle", "", 0.8, 1.5, "chosen: near the body's mean, Brown 1998"),
+    Published("DOPA", LESION, "", 2.3, 4.2, "gliomas SUVmax 2.34 ± 1.35 and 4.22 ± 1.30, Fueger 2010"),
     Published("DOPA", "striatum", "first", 0.98, 1.15, "chosen: k3 and k4 of Huang 1991 in balance"),
     Published("DOPA", "grey matter", "first", 0.75, 0.97, "chosen: falls with plasma, Wahl 1994"),
     Published(
@@ -120,8 +121,8 @@ def values(published: Published, subjects: dict[str, Floats]) -> Floats:
     return delayed / first if published.over == "first" else first / subjects[published.over][:, 0]
 
 
-def page() -> str:
-    """The page ``docs/tracers.md``."""
+def page(drawn: dict[str, dict[str, Floats]] | None = None) -> str:
+    """The page ``docs/tracers.md``, from the subjects of :func:`simulated` by tracer, drawn here if not given."""
     lines = [
         "# Tracers",
         "",
@@ -141,7 +142,7 @@ def page() -> str:
     for tracer in TRACERS.values():
         lines += ["", f"### {tracer.name}", "", _frames(tracer), ""]
         lines += ["| quantity | simulated median [5 to 95 %] | range | source |", "|---|---|---|---|"]
-        subjects = simulated(tracer.name)
+        subjects = simulated(tracer.name) if drawn is None else drawn[tracer.name]
         for row in (row for row in PUBLISHED if row.tracer == tracer.name):
             low, median, high = (_short(q) for q in np.percentile(values(row, subjects), (5, 50, 95)))
             lines.append(f"| {row.name} | {median} [{low} to {high}] | {row.low:g} to {row.high:g} | {row.source} |")
