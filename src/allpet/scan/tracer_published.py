@@ -153,7 +153,13 @@ def page(drawn: dict[str, dict[str, Floats]] | None = None) -> str:
         for name, *numbers, source in (*tracer.rows, tracer.lesion):
             cells = " | ".join(f"{number:g}" for number in numbers if not isinstance(number, str))
             lines.append(f"| {name} | {cells} | {source} |")
-    lines += ["", "## Sources", "", "What is named after a colon is what was read and used.", ""]
+    lines += [
+        "",
+        "## Sources",
+        "",
+        "What follows the reference is what was read of it (mostly the abstract) and used.",
+        "",
+    ]
     lines += [f"- **{name}**: {text}" for name, text in SOURCES.items()]
     return "\n".join(lines) + "\n"
 

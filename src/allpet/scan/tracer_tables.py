@@ -46,7 +46,8 @@ SOURCES = {
     "CNM 2017": "Evaluation of practical interpretation hurdles in 68Ga-PSMA PET/CT in 55 patients, Clin Nucl Med "
     "2017, issue 7, abstract: SUVmax",
     "Dhawan 2002": "Dhawan et al., J Nucl Med 2002;43:1324, abstract: striatal-to-occipital ratio; no value read",
-    "Feng 1993": "Feng, Huang and Wang, Int J Biomed Comput 1993;32:95: form and parameters of the arterial curve",
+    "Feng 1993": "Feng, Huang and Wang, Int J Biomed Comput 1993;32:95: form and parameters of the arterial curve as "
+    "simulations commonly quote them, the paper itself not read: 851.1, 21.88, 20.81; 4.134, 0.1191, 0.0104",
     "Fueger 2010": "Fueger et al., J Nucl Med 2010;51:1532, abstract: n = 59, SUVmax of new gliomas, low grade 2.34 ± "
     "1.35, high grade 4.22 ± 1.30",
     "Huang 1991": "Huang et al., J Cereb Blood Flow Metab 1991;11:898, abstract: striatum K1 0.031 ± 0.006, k3 0.041 ± "
@@ -62,8 +63,8 @@ SOURCES = {
     "Mettler 2006": "Mettler and Guiberteau, Essentials of Nuclear Medicine Imaging, 5th ed. 2006, p. 375: usual "
     "maxima; liver 2.5, blood 2.3, spleen 1.9, marrow 1.0, lung 0.7",
     "Pfob 2016": "Pfob et al., Eur J Nucl Med Mol Imaging 2016, abstract: 139.8 ± 13.7 MBq of 68Ga-PSMA-11",
-    "Phelps 1979": "Phelps et al., Ann Neurol 1979;6:371: grey 0.102, 0.130, 0.062, 0.0068; white 0.054, 0.109, 0.045, "
-    "0.0058",
+    "Phelps 1979": "Phelps et al., Ann Neurol 1979;6:371: rates as commonly quoted, the paper itself not read; grey 0.102, "
+    "0.130, 0.062, 0.0068, white 0.054, 0.109, 0.045, 0.0058",
     "PMID 18391725": "three-phase FDG PET/CT, n = 80, abstract: malignant lesions +14.8 ± 13.1 % from 64 to 110 min",
     "PMID 31808135": "68Ga-PSMA-11 at 5 min, 1 h and 2 h, n = 63, abstract: lesions rise throughout",
     "PMC5553544": "436 FDG studies, abstract: brain SUV falls with blood glucose, liver and blood change little",
