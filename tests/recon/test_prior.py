@@ -93,7 +93,7 @@ def test_it_falls_at_every_iteration_to_the_minimum_that_scipy_finds(beta: float
         x = torch.from_numpy(flat).reshape(12, 12).requires_grad_()
         value = objective(x * SEEN, data, prior)
         value.backward()
-        return float(value), x.grad.flatten().numpy()
+        return float(value.detach()), x.grad.flatten().numpy()
 
     options = {"maxiter": 20000, "maxfun": 40000, "ftol": 1e-15, "gtol": 1e-9, "maxcor": 50}
     found = minimize(both, np.ones(144), jac=True, method="L-BFGS-B", bounds=[(1e-12, None)] * 144, options=options)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
 from allpet.errors import AllpetError
-from allpet.geometry import ImageGrid, ParallelBeam
+from allpet.geometry import ImageGrid, ParallelBeam, RingBeam
 from allpet.project import Projector
 from allpet.recon.whole import METHODS, reconstruct, resample_mumap, smooth, sum_planes
 from allpet.scan import Image, Scan
@@ -61,10 +64,24 @@ def test_a_mumap_does_what_the_known_attenuation_does():
     assert middle(reconstruct(blind, "osem").array).max() < 3
 
 
-def test_planes_do_not_depend_on_their_group(monkeypatch: pytest.MonkeyPatch):
-    whole = reconstruct(scan_of_truth(), "osem").array
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"method": "fbp"},
+        {"psf": 6.0},
+        {"beta": 1.0},
+        {"method": "mlem", "beta": 1.0},
+        {"beta": 1.0, "across": True},
+    ],
+)
+def test_planes_do_not_depend_on_their_group(options: dict, monkeypatch: pytest.MonkeyPatch):
+    scan = replace(scan_of_truth(gaps=True), attenuation=None)
+    mumap = Image(MU, GRID, "1/mm", 2.0)
+    whole = reconstruct(scan, mumap=mumap, fwhm_mm=5.0, **options).array
     monkeypatch.setattr("allpet.recon.whole.PLANES_AT_ONCE", 2)
-    torch.testing.assert_close(reconstruct(scan_of_truth(), "osem").array, whole, rtol=1e-4, atol=1e-5)
+    parts = reconstruct(scan, mumap=mumap, fwhm_mm=5.0, **options).array
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)
 
 
 def test_ideal_projections_and_uncalibrated_counts():
@@ -95,6 +112,125 @@ def test_resampling_a_mumap_keeps_position_and_value():
 def test_a_mumap_in_another_unit_is_refused(factor: float):
     with pytest.raises(AllpetError, match="in 1/mm at 511 keV"):
         reconstruct(scan_of_truth(), mumap=Image(MU * factor, GRID))
+
+
+@pytest.mark.parametrize("unit, low", [("HU", 0.0), ("1/mm", -1000.0)])
+def test_a_ct_is_sent_to_be_converted(unit: str, low: float):
+    ct = Image(torch.full((1, 48, 48), 40.0), GRID, unit)
+    ct.array[0, 0, 0] = low
+    with pytest.raises(AllpetError, match=r"CT in HU .*allpet convert CT MU --to-mu"):
+        reconstruct(scan_of_truth(), mumap=ct)
+
+
+def test_resolution_is_the_scans_own_or_a_number():
+    scan = replace(scan_of_truth(), fwhm_mm=7.0)
+    own = reconstruct(scan, psf=True).array
+    assert torch.equal(own, reconstruct(scan, psf=7.0).array)
+    assert not torch.equal(own, reconstruct(scan).array)
+    assert torch.equal(reconstruct(scan).array, reconstruct(scan_of_truth(), psf=0.0).array)
+    torch.testing.assert_close(middle(reconstruct(scan, psf=7).array), torch.tensor([2.0, 4.0, 3.0]), rtol=0.05, atol=0)
+    with pytest.raises(AllpetError, match="does not say its resolution"):
+        reconstruct(scan_of_truth(), psf=True)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"method": "fbp", "psf": 5.0}, "fbp does not model the resolution"),
+        ({"method": "fbp", "beta": 1.0}, "fbp has no prior"),
+        ({"psf": -1.0}, "resolution is -1"),
+        ({"psf": math.nan}, "resolution is nan"),
+        ({"beta": -1.0}, "beta of the prior is -1"),
+        ({"across": True}, "give a beta above 0"),
+        ({"iterations": 0}, "at least 1"),
+    ],
+)
+def test_options_that_cannot_be(options: dict, message: str):
+    with pytest.raises(AllpetError, match=message):
+        reconstruct(scan_of_truth(), **options)
+
+
+def test_randoms_then_delayeds_stand_in_for_a_background():
+    scan = scan_of_truth()
+    known = reconstruct(scan).array
+    alone = replace(scan, background=None, randoms=scan.background)
+    assert torch.equal(reconstruct(alone).array, known)
+    more = replace(alone, delayeds=10 * scan.background)
+    assert torch.equal(reconstruct(more).array, known)
+    delayed = torch.poisson(scan.background, generator=torch.Generator().manual_seed(0))
+    late = reconstruct(replace(scan, background=None, delayeds=delayed))
+    torch.testing.assert_close(middle(late.array), middle(known), rtol=0.01, atol=0)
+    none = reconstruct(replace(scan, background=None))
+    assert (middle(none.array) > middle(known)).all()
+    both = replace(scan, randoms=scan.background / 2)
+    assert torch.equal(reconstruct(both, group=3).array, reconstruct(scan, group=3).array)
+
+
+def test_a_ring_scan_with_randoms_is_reconstructed():
+    ring = RingBeam(36, 47, 335.0, 9)
+    counts = torch.full((3, *ring.shape), 20.0) * torch.from_numpy(ring.live())
+    scan = Scan(counts, ring, randoms=counts / 2, delayeds=counts / 2)
+    image = reconstruct(scan, iterations=2)
+    torch.testing.assert_close(image.array, reconstruct(replace(scan, randoms=None), iterations=2).array,
+                               rtol=0.05, atol=0.02)  # fmt: skip
+    assert image.array.shape[0] == 3 and float(image.array.mean()) > 0
+
+
+def test_counts_per_unit_alone_sets_the_scale():
+    scan = scan_of_truth()
+    image = reconstruct(scan, beta=0.5).array
+    half = replace(scan, counts_per_unit=3.5, duration_s=600.0)
+    torch.testing.assert_close(reconstruct(half, beta=0.5).array, 2 * image, rtol=1e-4, atol=1e-4)
+    longer = replace(scan, sinogram=2 * scan.sinogram, background=2 * scan.background, counts_per_unit=14.0)
+    torch.testing.assert_close(reconstruct(longer, beta=0.5).array, image, rtol=1e-3, atol=1e-3)
+    plain = reconstruct(replace(scan, counts_per_unit=None), beta=0.5)
+    torch.testing.assert_close(plain.array, 7 * image, rtol=1e-4, atol=1e-3)
+    assert plain.unit == "counts/mm"
+
+
+def test_what_is_known_of_the_acquisition_goes_to_the_image():
+    known = dict(tracer="FDG", isotope="18F", region="chest", scanner="Siemens mMR", injected_mbq=300.0, weight_kg=70.0,
+                 height_m=1.75, sex="F", start_s=3600.0, duration_s=300.0, decay_reference="start", dose_fraction=0.5,
+                 header={"a": "b"})  # fmt: skip
+    for group in (1, 3):
+        image = reconstruct(replace(scan_of_truth(), **known), iterations=1, group=group)
+        assert image.acquired() == known
+
+
+def test_the_prior_quietens_noise_and_keeps_the_mean():
+    scan = scan_of_truth()
+    noisy = replace(scan, sinogram=torch.poisson(scan.sinogram / 10, generator=torch.Generator().manual_seed(0)),
+                    background=scan.background / 10, counts_per_unit=0.7)  # fmt: skip
+    core = disk(35) > 0
+    free, held = reconstruct(noisy).array[0][core], reconstruct(noisy, beta=3.0).array[0][core]
+    assert float(held.std()) < 0.6 * float(free.std())
+    assert float(held.mean()) == pytest.approx(float(free.mean()), rel=0.03)
+    tied = reconstruct(noisy, beta=3.0, across=True)
+    assert tied.array.shape == TRUTH.shape
+
+
+MEASURE = """
+import resource, torch
+import scipy.ndimage, scipy.sparse, rich.progress
+from allpet.geometry import ImageGrid, ParallelBeam, RingBeam
+from allpet.recon import reconstruct
+from allpet.scan import Image, Scan
+torch.set_num_threads(1)
+planes = torch.ones(127, 252, 344)
+scan = Scan(planes, ParallelBeam(252, 344, 2.03), normalisation=torch.ones_like(planes),
+            background=torch.full_like(planes, 0.2), counts_per_unit=3.0)
+mumap = Image(torch.full((1, 64, 64), 0.005), ImageGrid(64, 10.0), "1/mm")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+image = reconstruct(scan, size=128, iterations=1, mumap=mumap)
+assert image.array.shape == (127, 128, 128)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux only")
+def test_a_whole_scan_in_bounded_memory():
+    run = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 300  # MiB; one sinogram array of this scan is 42
 
 
 def test_unknown_method_and_size():
