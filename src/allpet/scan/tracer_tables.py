@@ -63,8 +63,8 @@ SOURCES = {
     "Mettler 2006": "Mettler and Guiberteau, Essentials of Nuclear Medicine Imaging, 5th ed. 2006, p. 375: usual "
     "maxima; liver 2.5, blood 2.3, spleen 1.9, marrow 1.0, lung 0.7",
     "Pfob 2016": "Pfob et al., Eur J Nucl Med Mol Imaging 2016, abstract: 139.8 ± 13.7 MBq of 68Ga-PSMA-11",
-    "Phelps 1979": "Phelps et al., Ann Neurol 1979;6:371: rates as commonly quoted, the paper itself not read; grey 0.102, "
-    "0.130, 0.062, 0.0068, white 0.054, 0.109, 0.045, 0.0058",
+    "Phelps 1979": "Phelps et al., Ann Neurol 1979;6:371: rates as commonly quoted, the paper itself not read; grey "
+    "0.102, 0.130, 0.062, 0.0068, white 0.054, 0.109, 0.045, 0.0058",
     "PMID 18391725": "three-phase FDG PET/CT, n = 80, abstract: malignant lesions +14.8 ± 13.1 % from 64 to 110 min",
     "PMID 31808135": "68Ga-PSMA-11 at 5 min, 1 h and 2 h, n = 63, abstract: lesions rise throughout",
     "PMC5553544": "436 FDG studies, abstract: brain SUV falls with blood glucose, liver and blood change little",
