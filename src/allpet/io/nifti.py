@@ -16,11 +16,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import torch
@@ -34,6 +37,8 @@ from allpet.scan.core import Acquired, Image
 CENTRE = "nifti centre (mm)"
 MAX_BYTES = 1 << 34
 """The largest array that is read, in bytes."""
+MAX_START = 1 << 26
+"""The most bytes before the array: header and extensions."""
 _COMMENT = 6  # code of a NIfTI extension that holds plain text
 _HEADER = 352  # bytes up to the extensions
 _WORDS = {"tracer", "isotope", "region", "scanner", "sex", "decay_reference"}
@@ -46,23 +51,38 @@ def load(path: Path | str) -> Any:
     ------
     AllpetError : missing, not NIfTI, not three-dimensional, shorter than it says.
     """
-    import warnings
-
     import nibabel
-    from nibabel.imageglobals import LoggingOutputSuppressor
 
     path = Path(path)
     file_size(path)
     try:
-        with LoggingOutputSuppressor(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            _check_sizes(path)
+        _check_sizes(path)
+        with _quiet():
             nifti = nibabel.Nifti1Image.from_filename(path)
     except AllpetError:
         raise
     except Exception as error:  # nibabel raises many kinds on damaged files
         raise AllpetError(f"{path}: is not a readable NIfTI file ({_one_line(error)}); give a whole .nii.gz") from None
     return nifti
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What nibabel finds odd in a header stays unsaid: the file is read, or refused in one line."""
+    import warnings
+
+    from nibabel.imageglobals import logger
+
+    def silent(_: logging.LogRecord) -> bool:
+        return False
+
+    logger.addFilter(silent)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.removeFilter(silent)
 
 
 def _check_sizes(path: Path) -> None:
@@ -72,7 +92,8 @@ def _check_sizes(path: Path) -> None:
     packed = path.name.lower().endswith(".gz")
     with gzip.open(path) if packed else open(path, "rb") as handle:
         block = handle.read(_HEADER)
-        header = nibabel.Nifti1Header(block[:348])
+        with _quiet():
+            header = nibabel.Nifti1Header(block[:348])
         if bytes(header["magic"]) != b"n+1\0":
             raise AllpetError(
                 f"{path}: is not a single NIfTI-1 file (magic {bytes(header['magic'])!r}); give a .nii.gz"
@@ -82,11 +103,13 @@ def _check_sizes(path: Path) -> None:
             raise AllpetError(f"{path}: has shape {' x '.join(map(str, shape))}; a single 3-D image is needed")
         start = float(header["vox_offset"])
         count = math.prod(shape) * int(header.get_data_dtype().itemsize)
-        if not _HEADER <= start <= MAX_BYTES or count > MAX_BYTES:
+        if not _HEADER <= start <= MAX_START or count > MAX_BYTES:
             raise AllpetError(f"{path}: claims {count} bytes from {start:g} on; at most {MAX_BYTES} can be read")
+        if len(block) == _HEADER and block[348]:
+            _check_extensions(path, handle, int(start), "big" if header.endianness == ">" else "little")
         needed, size = int(start) + count, file_size(path)
         if packed and needed > 10 * size:
-            left = needed - len(block)
+            left = needed - handle.tell()
             while left > 0 and (piece := handle.read(min(left, 1 << 16))):
                 left -= len(piece)
             size = needed - left
@@ -94,6 +117,19 @@ def _check_sizes(path: Path) -> None:
             size = needed  # nibabel finds out, for little memory
     if size < needed:
         raise AllpetError(f"{path}: holds {size} bytes; its header needs {needed}: copy the file again")
+
+
+def _check_extensions(path: Path, handle: IO[bytes], start: int, order: Literal["big", "little"]) -> None:
+    """Every extension must end before the data start."""
+    at = _HEADER
+    while at + 16 <= start:
+        handle.seek(at)
+        size = int.from_bytes(handle.read(4), order)
+        if size < 16 or at + size > start:
+            raise AllpetError(
+                f"{path}: has an extension of {size} bytes at {at}; it must end before the data at {start}"
+            )
+        at += size
 
 
 def _one_line(error: Exception) -> str:
@@ -136,7 +172,8 @@ def read_nifti(path: Path | str) -> Image:
     nifti = load(path)
     turn, pixel_mm, plane_mm = geometry(nifti, path)
     try:
-        array = np.asarray(nifti.get_fdata(dtype=np.float32, caching="unchanged"))
+        with _quiet(), np.errstate(over="ignore", invalid="ignore"):  # check_finite reports what is too large
+            array = np.asarray(nifti.get_fdata(dtype=np.float32, caching="unchanged"))
     except Exception as error:
         raise AllpetError(f"{path}: its data cannot be read ({_one_line(error)}); copy the file again") from None
     centre = nifti.affine[:3, :3] @ ((np.array(array.shape[:3]) - 1) / 2) + nifti.affine[:3, 3]

@@ -75,7 +75,7 @@ class PetsirdScanner:
         beam = _beam(path, centres)
         plane_mm = float(np.median(np.diff(levels))) / 2 if len(levels) > 1 else 1.0
         planes = round((levels[-1] - levels[0]) / plane_mm) + 1
-        if planes > 8 * len(levels):
+        if planes > 4 * len(levels):
             raise AllpetError(f"{path}: its {len(levels)} rings are unevenly spaced, most of them {2 * plane_mm:g} mm")
         sizes = np.cumsum([0] + [part.shape[0] * part.shape[1] for part in positions])
         parts = [(slice(a, b), part.shape[:2]) for a, b, part in zip(sizes, sizes[1:], positions, strict=False)]
@@ -274,7 +274,7 @@ def _beam(path: Path, centres: np.ndarray) -> ParallelBeam:
     bin_mm = math.pi * radius / crystals
     views = max(crystals // 2, 1)
     bins = 2 * math.ceil(float(np.hypot(*centres.T).max()) / bin_mm) + 1
-    if views > MAX_COLUMNS or bins > 4 * MAX_COLUMNS:
+    if crystals > 2 * len(centres) or bins > 2 * crystals + 1:
         raise AllpetError(f"{path}: its elements stand in no ring about the axis; only scanners of rings can be read")
     return ParallelBeam(views, bins, bin_mm)
 

@@ -1,0 +1,479 @@
+"""Damaged files for every reader: only an AllpetError of one line may come out, soon, quietly and in little memory.
+
+``python benchmarks/fuzz_readers.py --count 10000 --seed 0 [--format NAME] [--json FILE]``. Each format runs in a
+process of its own. Small whole files are written, one of them is damaged (bits, cuts, insertions, repeated pieces,
+values swapped between header lines, sizes blown up), and the reader is called. It fails if anything but AllpetError is
+raised or its message has several lines, if it takes more than ten seconds, if a warning or any other text appears, if
+the memory that Python and NumPy allocate grows by more than ten times the files plus 4 MiB (PETSIRD: 32 MiB), or if the
+process needs 1 GiB more than at its start. Case k of a seed is the same whatever the count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import importlib.util
+import json
+import os
+import re
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import tracemalloc
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SECONDS = 10
+TIMES, BASE = 10, 4 << 20
+SCANNER = 32 << 20  # PETSIRD: the sinogram's size is that of the scanner described, whatever the file's
+GROWTH = 1 << 30
+NUMBERS = [b"0", b"-1", b"1", b"3", b"65536", b"2147483647", b"4294967296", b"9" * 20, b"1e308", b"nan", b"", b"1e-400"]
+
+
+@dataclass
+class Outcome:
+    """What came of one format; ``peak`` is the largest growth in bytes, ``slowest`` the longest of the ``seconds``."""
+
+    format: str
+    files: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    slowest: float = 0.0
+    peak: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+class Hang(BaseException):
+    """Raised by the alarm; no reader catches it."""
+
+
+# --- whole files ------------------------------------------------------------------------------------------------------
+
+
+def _scan(ring: bool = False) -> Any:
+    import torch
+
+    from allpet.geometry import ParallelBeam, RingBeam
+    from allpet.scan.core import Scan
+
+    beam = RingBeam(12, 15, 300.0, 4) if ring else ParallelBeam(12, 15, 2.05)
+    values = torch.from_numpy(np.random.default_rng(0).poisson(20, (3, *beam.shape)).astype(np.float32))
+    return Scan(
+        values,
+        beam,
+        tracer="FDG",
+        isotope="18F",
+        region="brain",
+        duration_s=60.0,
+        start_s=3600.0,
+        header={"a key": "b"},
+    )
+
+
+def _image() -> Any:
+    import torch
+
+    from allpet.geometry import ImageGrid
+    from allpet.scan.core import Image
+
+    values = np.random.default_rng(0).gamma(1.0, 3.0, (3, 16, 16)).astype(np.float32)
+    return Image(torch.from_numpy(values), ImageGrid(16, 2.05), "kBq/mL", 3.0, tracer="FDG", weight_kg=70.0)
+
+
+def interfile(folder: Path) -> Path:
+    """An arc-corrected sinogram with a factor beside it."""
+    from allpet.io import write
+
+    scan = _scan()
+    scan.background = scan.sinogram * 0.1
+    write(scan, folder / "scan.hs")
+    return folder / "scan.hs"
+
+
+def ring(folder: Path) -> Path:
+    """A raw ring sinogram."""
+    from allpet.io import write
+
+    write(_scan(ring=True), folder / "scan.hs")
+    return folder / "scan.hs"
+
+
+def interfile_image(folder: Path) -> Path:
+    """An Interfile image."""
+    from allpet.io import write
+
+    write(_image(), folder / "image.hv")
+    return folder / "image.hv"
+
+
+def nifti(folder: Path) -> Path:
+    """An unpacked NIfTI image."""
+    from allpet.io import write
+
+    write(_image(), folder / "image.nii")
+    return folder / "image.nii"
+
+
+def nifti_gz(folder: Path) -> Path:
+    """A packed NIfTI image; most cases are damaged inside and packed again."""
+    from allpet.io import write
+
+    write(_image(), folder / "image.nii.gz")
+    return folder / "image.nii.gz"
+
+
+def list_mode(folder: Path) -> Path:
+    """List mode with its header."""
+    rng = np.random.default_rng(0)
+    words = rng.integers(0, 4084 * 252 * 344, 500, np.uint32) | rng.choice([0, 1 << 30], 500).astype(np.uint32)
+    words[::50] = (1 << 31) + np.arange(10)
+    (folder / "events.l").write_bytes(words.astype("<u4").tobytes())
+    (folder / "events.hdr").write_text(
+        "!INTERFILE:=\n!originating system:=2008\nname of data file:=events.l\n!data offset in bytes:=0\n"
+        "%study date (yyyy:mm:dd):=2017:03:27\n%study time (hh:mm:ss GMT+00:00):=17:00:35\nisotope name:=F-18\n"
+        "%tracer injection date (yyyy:mm:dd):=2017:03:27\n%tracer injection time (hh:mm:ss GMT+00:00):=16:07:00\n"
+        "tracer activity at time of injection (Bq):=4.65e+007\n%axial compression:=1\nnumber of rings:=64\n"
+        "%maximum ring difference:=60\n%number of views:=252\n%total listmode word counts:=500\n"
+    )
+    return folder / "events.hdr"
+
+
+def dicom(folder: Path) -> Path:
+    """A DICOM series."""
+    from allpet.io import write
+
+    write(_image(), folder / "series.dicom")
+    return folder / "series.dicom"
+
+
+def petsird(folder: Path) -> Path:
+    """A ring of 24 elements and 2 rings with efficiencies and events."""
+    import petsird as p
+
+    def turn(angle: float, *shift: float) -> Any:
+        c, s = np.cos(angle), np.sin(angle)
+        matrix = np.array([[c, -s, 0, shift[0]], [s, c, 0, shift[1]], [0, 0, 1, shift[2]]], np.float32)
+        return p.RigidTransformation(matrix=matrix)
+
+    corners = [p.Coordinate(c=np.array(c, np.float32)) for c in np.ndindex(2, 2, 2)]
+    elements = p.ReplicatedBoxSolidVolume(object=p.BoxSolidVolume(shape=p.BoxShape(corners=corners)))
+    elements.transforms += [turn(0, 100, 25 * k, 4 * z) for k in (-0.5, 0.5) for z in (0, 1)]
+    modules = p.ReplicatedDetectorModule(object=p.DetectorModule(detecting_elements=elements))
+    modules.transforms += [turn(2 * np.pi * k / 12, 0, 0, 0) for k in range(12)]
+    scanner = p.ScannerInformation(
+        model_name="ring",
+        scanner_geometry=p.ScannerGeometry(replicated_modules=[modules]),
+        tof_bin_edges=[[p.BinEdges(edges=np.array([-200, 0, 200], np.float32))]],
+        event_energy_bin_edges=[p.BinEdges(edges=np.array([430, 650], np.float32))],
+        detection_efficiencies=p.DetectionEfficiencies(
+            calibration_factor=1.0,
+            detection_bin_efficiencies=[[0.5] * 48],
+            module_pair_sgidlut=[[[[0 if a != b else -1 for b in range(a + 1)] for a in range(12)]]],
+            module_pair_efficiencies_vectors=[[[p.ModulePairEfficiencies(values=[[0.9] * 4] * 4, sgid=0)]]],
+        ),
+    )
+    rng = np.random.default_rng(0)
+    events = [p.CoincidenceEvent(detection_bins=sorted(rng.integers(0, 48, 2).tolist())) for _ in range(200)]
+    block = p.EventTimeBlock(
+        time_interval=p.TimeInterval(stop=9), prompt_events=[[events]], delayed_events=[[events[:9]]]
+    )
+    with p.BinaryPETSIRDWriter(str(folder / "events.petsird")) as writer:
+        writer.write_header(p.Header(scanner=scanner, exam=p.ExamInformation()))
+        writer.write_time_blocks([p.TimeBlock.EventTimeBlock(block)] * 2)
+    return folder / "events.petsird"
+
+
+def store(folder: Path) -> Path:
+    """A dataset store."""
+    from allpet.save import save
+
+    save(_scan(), folder / "data.zarr")
+    return folder / "data.zarr"
+
+
+def _read(path: Path) -> None:
+    from allpet.io import read
+
+    read(path)
+
+
+def _read_listmode(path: Path) -> None:
+    """Every word, but not the histogram, whose size is the scanner's whatever the file."""
+    from allpet.io.convert import describe
+
+    describe(path)
+
+
+def _read_petsird(path: Path) -> None:
+    from allpet.io.petsird import read_petsird
+
+    read_petsird(path)
+
+
+FORMATS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str]] = {
+    "interfile": (interfile, _read, "allpet.io.interfile"),
+    "ring": (ring, _read, "allpet.io.interfile"),
+    "interfile-image": (interfile_image, _read, "allpet.io.images"),
+    "nifti": (nifti, _read, "nibabel"),
+    "nifti-gz": (nifti_gz, _read, "nibabel"),
+    "list-mode": (list_mode, _read_listmode, "allpet.io.listmode"),
+    "dicom": (dicom, _read, "allpet.io.dicom"),
+    "petsird": (petsird, _read_petsird, "petsird"),
+    "store": (store, _read, "zarr"),
+}
+"""Name of a format: what writes a whole one, what reads it, and the module without which there is none."""
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+def damage(content: bytes, rng: np.random.Generator) -> bytes:
+    """One to three injuries to the content of a file."""
+    if content[:2] == b"\x1f\x8b" and rng.random() < 0.7:
+        return gzip.compress(damage(gzip.decompress(content), rng), 1, mtime=0)
+    text = b"INTERFILE" in content[:99] or content[:1] == b"{"
+    for _ in range(rng.integers(1, 4)):
+        ways = [_flip, _cut, _insert, _repeat, _blow_up] + ([_swap, _number, _number] if text else [_blow_up])
+        content = ways[rng.integers(len(ways))](content, rng)
+    return content
+
+
+def _place(content: bytes, rng: np.random.Generator) -> int:
+    """An offset: as often within the first 512 bytes as anywhere; for PETSIRD rarely within the schema."""
+    start = content.rfind(b"]}", 0, 1 << 16) if content[:5] == b"yardl" and rng.random() < 0.9 else 0
+    size = max(len(content) - start, 1)
+    return start + int(rng.integers(min(size, 512) if rng.random() < 0.5 else size))
+
+
+def _flip(content: bytes, rng: np.random.Generator) -> bytes:
+    out = bytearray(content)
+    for _ in range(rng.integers(1, 9) if out else 0):
+        out[min(_place(content, rng), len(out) - 1)] = rng.integers(256)
+    return bytes(out)
+
+
+def _cut(content: bytes, rng: np.random.Generator) -> bytes:
+    at = _place(content, rng)
+    return content[:at] if rng.random() < 0.5 else content[:at] + content[at + int(rng.integers(1, 64)) :]
+
+
+def _insert(content: bytes, rng: np.random.Generator) -> bytes:
+    at = _place(content, rng)
+    return content[:at] + rng.bytes(int(rng.integers(1, 64))) + content[at:]
+
+
+def _repeat(content: bytes, rng: np.random.Generator) -> bytes:
+    at, size = _place(content, rng), int(rng.integers(1, 256))
+    return content[:at] + content[at : at + size] * int(rng.integers(2, 5)) + content[at + size :]
+
+
+def _blow_up(content: bytes, rng: np.random.Generator) -> bytes:
+    """A size, count or number made huge, negative or not finite, in either byte order, or as a number of seven bits."""
+    at = _place(content, rng)
+    number: bytes = [
+        b"\xff" * int(rng.integers(1, 9)),
+        struct.pack("<q", 1 << int(rng.integers(7, 63)))[: int(2 ** rng.integers(1, 4))],
+        struct.pack(">i", 1 << int(rng.integers(7, 31))),
+        struct.pack("<f", [np.inf, np.nan, -1.0, 1e30, 0.0][rng.integers(5)]),
+        b"\xff" * int(rng.integers(1, 9)) + b"\x07",
+        bytes(int(rng.integers(1, 9))),
+    ][rng.integers(6)]
+    return content[:at] + number + content[at + len(number) :]
+
+
+def _number(content: bytes, rng: np.random.Generator) -> bytes:
+    """One of the text's numbers replaced."""
+    found = list(re.finditer(rb"-?\d[\d.]*", content))
+    if not found:
+        return content
+    one = found[rng.integers(len(found))]
+    return content[: one.start()] + NUMBERS[rng.integers(len(NUMBERS))] + content[one.end() :]
+
+
+def _swap(content: bytes, rng: np.random.Generator) -> bytes:
+    """Values of two header lines swapped."""
+    lines = content.split(b"\n")
+    keyed = [k for k, line in enumerate(lines) if b":=" in line]
+    if len(keyed) < 2:
+        return content
+    a, b = rng.choice(keyed, 2, replace=False)
+    (key_a, value_a), (key_b, value_b) = (lines[k].split(b":=", 1) for k in (a, b))
+    lines[a], lines[b] = key_a + b":=" + value_b, key_b + b":=" + value_a
+    return b"\n".join(lines)
+
+
+# --- the run ----------------------------------------------------------------------------------------------------------
+
+
+def fuzz(name: str, count: int, seed: int, folder: Path, keep: Path | None = None) -> Outcome:
+    """Damage and read ``count`` times in this process.
+
+    Parameters
+    ----------
+    folder : empty, for the files. keep : where the files of failed cases are left.
+    """
+    from allpet.errors import AllpetError
+
+    make, reader, _ = FORMATS[name]
+    path = make(folder)
+    whole = {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+    reader(path)  # the whole file reads, and everything is imported
+    out = Outcome(name)
+    tracemalloc.start()
+    try:
+        with _captured() as said:
+            for k in range(count):
+                rng = np.random.default_rng([seed, zlib.crc32(name.encode()), k])
+                victim = list(whole)[rng.integers(len(whole))]
+                victim.write_bytes(damage(whole[victim], rng))
+                allowed = TIMES * sum(file.stat().st_size for file in whole) + (SCANNER if name == "petsird" else BASE)
+                failure, known, seconds, peak = _one(reader, path, AllpetError)
+                if text := said():
+                    failure = failure or f"said {text!r}"
+                if peak > allowed:
+                    failure = failure or f"took {peak} bytes; {allowed} are allowed"
+                if failure:
+                    out.failures.append(f"case {k}, {victim.name}: {failure}")
+                    if keep:
+                        (keep / f"{name}-{k}-{victim.name}").write_bytes(victim.read_bytes())
+                victim.write_bytes(whole[victim])
+                out.files += 1
+                out.errors += known
+                out.seconds += seconds
+                out.slowest, out.peak = max(out.slowest, seconds), max(out.peak, peak)
+    finally:
+        tracemalloc.stop()
+    return out
+
+
+def _one(reader: Callable[[Path], None], path: Path, known: type[Exception]) -> tuple[str, bool, float, int]:
+    """Read once: what went wrong, whether an error of the right kind came, seconds and bytes."""
+    failure, error = "", None
+    tracemalloc.reset_peak()
+    before, start = tracemalloc.get_traced_memory()[0], time.perf_counter()
+    old = signal.signal(signal.SIGALRM, _ring)
+    signal.alarm(SECONDS)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            reader(path)
+    except known as raised:
+        error = str(raised)
+        if "\n" in error or not error.strip():
+            failure = f"message of several lines or none: {error!r}"
+    except Hang:
+        failure = f"took more than {SECONDS} s"
+    except BaseException as raised:
+        where = traceback.extract_tb(raised.__traceback__)[-1]
+        failure = f"{type(raised).__name__}: {raised} ({Path(where.filename).name}:{where.lineno})"
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, old)
+    if caught and not failure:
+        failure = f"warning: {caught[0].message} ({Path(caught[0].filename).name}:{caught[0].lineno})"
+    peak = tracemalloc.get_traced_memory()[1] - before
+    return failure, error is not None, time.perf_counter() - start, peak
+
+
+def _ring(*_: object) -> None:
+    raise Hang
+
+
+@contextmanager
+def _captured() -> Iterator[Callable[[], str]]:
+    """What the process writes to its standard streams goes to a file; the function yielded takes it from there."""
+    with tempfile.TemporaryFile() as file:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        saved = [os.dup(stream) for stream in (1, 2)]
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+
+        def take() -> str:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            if not os.fstat(file.fileno()).st_size:
+                return ""
+            file.seek(0)
+            text = file.read().decode("utf-8", "replace")
+            file.seek(0)
+            file.truncate()
+            return text[:300]
+
+        try:
+            yield take
+        finally:
+            for stream, copy in zip((1, 2), saved, strict=True):
+                os.dup2(copy, stream)
+                os.close(copy)
+
+
+def available() -> list[str]:
+    """Formats whose reader is there."""
+    return [name for name, (_, _, module) in FORMATS.items() if importlib.util.find_spec(module)]
+
+
+def _worker(args: argparse.Namespace) -> None:
+    """One format in this process, under a limit on its address space; the outcome as JSON to standard output."""
+    import torch
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        FORMATS[args.format][1](FORMATS[args.format][0](Path(folder)))
+        now = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1]) << 10  # type: ignore[index]
+        resource.setrlimit(resource.RLIMIT_AS, (now + GROWTH, now + GROWTH))
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(asdict(fuzz(args.format, args.count, args.seed, Path(folder), args.keep))))
+
+
+def main() -> int:
+    """Run the formats one after the other and print a table; 1 where anything failed."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])  # type: ignore[union-attr]
+    parser.add_argument("--count", type=int, default=10_000, help="damaged files a format")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--format", choices=FORMATS, help="one format only")
+    parser.add_argument("--json", type=Path, help="write the outcomes here as well")
+    parser.add_argument("--keep", type=Path, help="leave the files of failed cases in this folder")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        _worker(args)
+        return 0
+    outcomes = []
+    print(
+        f"{'format':16} {'files':>6} {'errors':>6} {'failed':>6} {'seconds':>8} {'slowest s':>9} {'peak MiB':>8}",
+        flush=True,
+    )
+    for name in [args.format] if args.format else available():
+        command = [sys.executable, __file__, "--worker", "--format", name, "--count", str(args.count)]
+        command += ["--seed", str(args.seed), *(["--keep", str(args.keep)] if args.keep else [])]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(f"{name}: the process ended with {done.returncode}: {done.stderr[-600:]}", flush=True)
+            outcomes.append(Outcome(name, failures=["the process died"]))
+            continue
+        out = Outcome(**json.loads(done.stdout.splitlines()[-1]))
+        outcomes.append(out)
+        counts = f"{out.files:6} {out.errors:6} {len(out.failures):6}"
+        print(f"{name:16} {counts} {out.seconds:8.1f} {out.slowest:9.2f} {out.peak / 2**20:8.2f}", flush=True)
+        for failure in out.failures[:10]:
+            print(f"    {failure}", flush=True)
+    if args.json:
+        args.json.write_text(json.dumps([asdict(out) for out in outcomes], indent=1) + "\n")
+    return int(any(out.failures for out in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
