@@ -308,21 +308,24 @@ def to_beam(beam: ParallelBeam, radius_mm: float) -> ToBeam:
     """
     steps = pair_steps(beam.fov_mm, radius_mm)
     t = np.arange(steps)
-    half = DETECTORS // 2
-    order = np.arange(1 - half, half)
-    start = math.pi / 2 - math.pi / DETECTORS * t
-    phase = beam.angles[None, :] - start[:, None]  # of the view, from pair 0
-    sample = 2 * math.pi / DETECTORS * np.arange(DETECTORS)
-    turn = []
-    for side in (0.0, math.pi):  # s >= 0, and s < 0
-        lag = phase[:, :, None] + side - sample
-        turn.append(np.cos(lag[..., None] * order).sum(axis=-1) / DETECTORS)
+    first = math.pi / 2 - math.pi / DETECTORS * t  # phi of pair 0
+    lag = beam.angles[:, None] - first[:, None, None] - 2 * math.pi / DETECTORS * np.arange(DETECTORS)
+    turn = [_dirichlet(lag + side) for side in (0.0, math.pi)]  # s >= 0, and s < 0
     s = radius_mm * np.sin(math.pi * t / DETECTORS)
     nodes = np.concatenate((-s[:0:-1], s))
     radial = CubicSpline(nodes, np.eye(len(nodes)), axis=0)(beam.radii)
     broad = _broadening(beam)
     both = np.concatenate((turn[1][:0:-1], turn[0]))
     return ToBeam(*(np.ascontiguousarray(part, np.float32) for part in (both, radial.T, (broad @ radial).T)))
+
+
+def _dirichlet(lag: np.ndarray) -> np.ndarray:
+    """Weight of one of the `DETECTORS` samples of a turn at this angle from it: band-limited interpolation."""
+    lag = (lag + math.pi) % (2 * math.pi) - math.pi
+    near = np.abs(lag) < 1e-7
+    safe = np.where(near, 1.0, lag)
+    peak = DETECTORS - 1
+    return np.where(near, peak, np.sin(peak * safe / 2) / np.sin(safe / 2)) / DETECTORS
 
 
 def _broadening(beam: ParallelBeam) -> np.ndarray:
@@ -368,7 +371,9 @@ def scatter_of(seen: Cast, beam: ParallelBeam, scanner: Scanner) -> np.ndarray:
 
 
 def scatter_estimate(activity: np.ndarray, mu: np.ndarray, beam: ParallelBeam, scanner: Scanner) -> np.ndarray:
-    """Expected scatter of slices, in the unit of the trues ``attenuation * ideal projection``; nothing is fitted.
+    """Expected scatter of slices, in the unit of the trues ``attenuation * ideal projection``.
+
+    Absolute: it is not scaled to the tails of any data.
 
     Parameters
     ----------
