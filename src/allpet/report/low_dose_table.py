@@ -8,7 +8,7 @@ factors, compared with the same reconstruction of the noise-free full-dose data.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 FRACTIONS = (1 / 4, 1 / 20, 1 / 100)
 WIDTHS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0)
 FULL_COUNTS = 5e5
+REGIONS = ("brain", "chest", "abdomen")
+"""Regions of the tables that take no model."""
 SCORES = ("psnr_sinogram", "ssim_sinogram", "psnr_image", "ssim_image")
 Method = Callable[[Scan], torch.Tensor]
 
@@ -56,12 +58,12 @@ class Truth:
         return replace(known, dose_fraction=fraction, tracer=self.tracer, region=self.region)
 
 
-def simulated_people(people: int, split: str, seed: int = 0) -> list[Truth]:
+def simulated_people(people: int, split: str, seed: int = 0, regions: Sequence[str] = REGIONS) -> list[Truth]:
     """One slice each of `people` simulated subjects of each region."""
-    from allpet.scan.simulate import REGIONS, simulate
+    from allpet.scan.simulate import simulate
 
     out = []
-    for region in REGIONS:
+    for region in regions:
         data = simulate(people, region=region, task="low-dose", split=split, seed=seed, slices_per_subject=1)
         for k in range(people):
             expected, background, efficiency = (
@@ -141,12 +143,12 @@ def gaussian_full(scan: Scan, width: float) -> torch.Tensor:
     return gaussian_estimate(scan.sinogram, scan.background, width) / scan.dose_fraction
 
 
-def linear_prior(seed: int = 0) -> LinearMMSE:
+def linear_prior(seed: int = 0, regions: Sequence[str] = REGIONS) -> LinearMMSE:
     """The linear MMSE estimate of a prior of 4,000 augmented training sinograms, 600 components."""
-    from allpet.scan.simulate import REGIONS, simulate
+    from allpet.scan.simulate import simulate
     from allpet.train.samples import TrainingSet, vary
 
-    sets = [TrainingSet.from_dataset(simulate(167, region=r, seed=seed), k) for k, r in enumerate(REGIONS)]
+    sets = [TrainingSet.from_dataset(simulate(167, region=r, seed=seed), k) for k, r in enumerate(regions)]
     data = TrainingSet.join(sets)
     rng = torch.Generator().manual_seed(seed)
     return LinearMMSE(torch.cat([vary(data, 100, rng)[1] for _ in range(40)]))
@@ -186,8 +188,10 @@ def evaluate_low_dose(
     people : test subjects of each region. seeds : noise realisations of each. patients : folder of the
         STS patients, or None. linear : include the linear MMSE estimate (half a minute to set up).
     """
-    prior = linear_prior() if linear else None
-    sets = [(simulated_people(people, "test"), simulated_people(max(people // 2, 2), "validation"))]
+    regions = tuple(model.config["regions"])
+    prior = linear_prior(regions=regions) if linear else None
+    tuning_people = simulated_people(max(people // 2, 2), "validation", regions=regions)
+    sets = [(simulated_people(people, "test", regions=regions), tuning_people)]
     if patients is not None:
         sets.append((patient_slices(patients), patient_slices(patients, offset=4)))
     rows = []

@@ -3,11 +3,15 @@
 The line integrals are exact for the pixelised body: each pixel casts a trapezoid, integrated over each bin.
 This shares nothing with :mod:`allpet.project`, and samples three times finer, so what a model or a
 reconstruction is trained and judged on is not made by its own projector.
+
+Expected prompts are ``counts_per_unit * normalisation * (attenuation * ideal + scatter + randoms)``; the ideal
+projection is blurred by the detector and by the isotope's positron range.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -151,44 +155,123 @@ def block_mean(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def ideal_projection(activity: np.ndarray, beam: ParallelBeam, fwhm_mm: float = FWHM_MM) -> np.ndarray:
+@lru_cache(maxsize=8)
+def blur_matrix(beam: ParallelBeam, fwhm_mm: float, isotope: str | None = None) -> np.ndarray:
+    """Fine bins to bins, blurred by detector and positron range: float32 ``(3 bins, bins)``.
+
+    The detector is a Gaussian along the radial axis; the positron range in water is that of
+    :meth:`allpet.scan.kinetics.Isotope.range_transfer` (none without an isotope). What is blurred beyond the
+    edge is lost.
+    """
+    from allpet.scan.kinetics import ISOTOPES
+
+    fine, pitch = OVERSAMPLING * beam.bins, beam.bin_mm / OVERSAMPLING
+    frequency = np.fft.rfftfreq(4 * fine, pitch)
+    transfer = np.exp(-2 * (math.pi * frequency * fwhm_mm) ** 2 / (8 * math.log(2)))
+    if isotope is not None:
+        transfer = transfer * ISOTOPES[isotope].range_transfer(frequency)
+    kernel = np.fft.irfft(transfer, 4 * fine)
+    between = np.arange(fine)[:, None] - np.arange(fine)[None, :]
+    blurred = kernel[between].reshape(fine, beam.bins, OVERSAMPLING).mean(axis=2)
+    return np.ascontiguousarray(blurred, np.float32)
+
+
+def ideal_projection(
+    activity: np.ndarray, beam: ParallelBeam, fwhm_mm: float = FWHM_MM, isotope: str | None = None
+) -> np.ndarray:
     """Blurred projection of finely sampled activity ``(n, 3 bins, 3 bins)`` -> float32 ``(n, views, bins)``.
 
-    Detector resolution is a Gaussian along the radial axis, `fwhm_mm` wide; the unit is that of activity*mm.
+    Resolution is that of :func:`blur_matrix`; the unit is that of activity*mm.
     """
-    pitch = beam.bin_mm / OVERSAMPLING
-    fine = strip_project(activity, beam.views, pitch)
-    sigma = fwhm_mm / pitch / math.sqrt(8 * math.log(2))
-    return block_mean(ndimage.gaussian_filter1d(fine, sigma, axis=-1, mode="constant"), (-1,))
+    fine = strip_project(activity, beam.views, beam.bin_mm / OVERSAMPLING)
+    return np.asarray(fine @ blur_matrix(beam, fwhm_mm, isotope))
 
 
 def attenuation_factors(mu: np.ndarray, beam: ParallelBeam) -> np.ndarray:
     """exp(-A mu) of a finely sampled mu map ``(n, 3 bins, 3 bins)``, averaged over each bin; in (0, 1]."""
-    line = strip_project(mu, beam.views, beam.bin_mm / OVERSAMPLING)
+    return _survival(strip_project(mu, beam.views, beam.bin_mm / OVERSAMPLING))
+
+
+def _survival(line: np.ndarray) -> np.ndarray:
     return np.minimum(block_mean(np.exp(-np.maximum(line, 0)), (-1,)), 1)
 
 
-@dataclass(frozen=True)
-class Acquisition:
-    """How one slice is counted.
+def project_slices(
+    activity: np.ndarray, mu: np.ndarray, beam: ParallelBeam, fwhm_mm: float, isotopes: Sequence[str | None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ideal projections and attenuation factors of slices that lie on each other, all in one go.
 
     Parameters
     ----------
-    counts : expected prompts of the slice at full dose.
-    randoms : share of the prompts that are random coincidences.
-    scatter : share of the remaining coincidences that are scattered.
+    activity : ``(k, n, 3 bins, 3 bins)``, k tracers or frames with `isotopes` each. mu : ``(n, 3 bins, 3 bins)``, 1/mm.
+
+    Returns
+    -------
+    ideal ``(k, n, views, bins)`` in the unit of activity*mm, factors ``(n, views, bins)``; float32.
+    """
+    k, n, size = activity.shape[:3]
+    together = np.concatenate((activity.reshape(k * n, size, size), mu))
+    lines = strip_project(together, beam.views, beam.bin_mm / OVERSAMPLING)
+    ideal = [lines[i * n : (i + 1) * n] @ blur_matrix(beam, fwhm_mm, isotope) for i, isotope in enumerate(isotopes)]
+    return np.maximum(np.stack(ideal), 0), _survival(lines[k * n :])
+
+
+@dataclass(frozen=True)
+class Coincidences:
+    """What reaches the detectors in one slice, everything in kBq/mL*mm (counts over `counts_per_unit`).
+
+    Parameters
+    ----------
+    trues : attenuation * ideal projection, ``(views, bins)``. scatter, randoms : the same shape.
     """
 
-    counts: float
-    randoms: float
-    scatter: float
+    trues: np.ndarray
+    scatter: np.ndarray
+    randoms: np.ndarray
 
-    @classmethod
-    def draw(cls, rng: np.random.Generator, counts: tuple[float, float], region: str) -> Acquisition:
-        """Counts log-uniform in the given range; scatter 15-25 % in a brain and 25-40 % in a trunk."""
-        scatter = rng.uniform(0.15, 0.25) if region == "brain" else rng.uniform(0.25, 0.40)
-        total = np.exp(rng.uniform(np.log(counts[0]), np.log(counts[1])))
-        return cls(counts=float(total), randoms=float(rng.uniform(0.05, 0.35)), scatter=float(scatter))
+
+@dataclass(frozen=True)
+class Expected:
+    """Expected counts of one slice at full dose, float32 ``(views, bins)``, and their scale.
+
+    Parameters
+    ----------
+    prompts : all; ``counts_per_unit * normalisation * attenuation * ideal + background``.
+    background : scatter and randoms. randoms : of these the randoms. counts_per_unit : counts per kBq/mL*mm.
+    """
+
+    prompts: np.ndarray
+    background: np.ndarray
+    randoms: np.ndarray
+    counts_per_unit: float
+
+
+def expected_counts(rates: Coincidences, counts: float, normalisation: np.ndarray | None = None) -> Expected:
+    """Expected prompts of one slice, so long a scan that there are `counts` of them.
+
+    Parameters
+    ----------
+    normalisation : bin efficiencies ``(views, bins)``, 1 without; they act on everything that is detected.
+
+    Raises
+    ------
+    AllpetError : there is no activity in the slice.
+    """
+    together = rates.trues.astype(np.float64) + rates.scatter + rates.randoms
+    if normalisation is not None:
+        together = together * normalisation
+    total = together.sum()
+    if not (total > 0 and rates.trues.sum() > 0):
+        raise AllpetError("the slice holds no activity; counts need some inside the field of view")
+    scale = counts / total
+
+    def detected(part: np.ndarray) -> np.ndarray:
+        efficient = part if normalisation is None else part * normalisation
+        return np.asarray(efficient * scale, np.float32)
+
+    randoms = detected(rates.randoms)
+    background = detected(rates.scatter) + randoms
+    return Expected(detected(rates.trues) + background, background, randoms, float(scale))
 
 
 def smooth_views(sinogram: np.ndarray, sigma_views: float, sigma_bins: float) -> np.ndarray:
@@ -199,36 +282,25 @@ def smooth_views(sinogram: np.ndarray, sigma_views: float, sigma_bins: float) ->
     return smooth[pad : pad + len(sinogram)]
 
 
-def expected_counts(
-    ideal: np.ndarray, attenuation: np.ndarray, beam: ParallelBeam, how: Acquisition
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Expected prompts of one slice at full dose.
-
-    ``expected = counts_per_unit * attenuation * ideal + background``
+def smooth_background(
+    trues: np.ndarray, beam: ParallelBeam, scatter_share: float, randoms_share: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """A quick stand-in for simulated scatter and randoms: the trues smoothed (70 mm, a tenth of the views), a dome.
 
     Parameters
     ----------
-    ideal, attenuation : ``(views, bins)``.
+    trues : ``(views, bins)``. scatter_share : of the coincidences that are no randoms. randoms_share : of the prompts.
 
     Returns
     -------
-    expected, background : float32 ``(views, bins)`` in counts. counts_per_unit : counts per kBq/mL*mm.
-
-    Raises
-    ------
-    AllpetError : there is no activity in the slice.
+    scatter, randoms : ``(views, bins)`` in the unit of the trues.
     """
-    trues = np.maximum(ideal, 0).astype(np.float64) * attenuation
-    total = trues.sum()
-    if total <= 0:
-        raise AllpetError("the slice holds no activity; counts need some inside the field of view")
-    coincidences = how.counts * (1 - how.randoms)
-    scatter = smooth_views(trues, beam.views / 10, 70.0 / beam.bin_mm)
-    scatter *= how.scatter * coincidences / scatter.sum()
+    smooth = smooth_views(trues.astype(np.float64), beam.views / 10, 70.0 / beam.bin_mm)
+    total = trues.sum(dtype=np.float64)
+    scatter = smooth * (total * scatter_share / (1 - scatter_share) / max(smooth.sum(), 1e-30))
     dome = np.broadcast_to(1 - 0.25 * (2 * beam.radii / beam.fov_mm) ** 2, beam.shape)
-    background = (scatter + dome * (how.randoms * how.counts / dome.sum())).astype(np.float32)
-    counts_per_unit = (1 - how.scatter) * coincidences / total
-    return (trues * counts_per_unit).astype(np.float32) + background, background, float(counts_per_unit)
+    randoms = dome * (total / (1 - scatter_share) * randoms_share / (1 - randoms_share) / dome.sum())
+    return scatter.astype(np.float32), randoms.astype(np.float32)
 
 
 def draw_counts(expected: np.ndarray, dose_fraction: float, rng: np.random.Generator) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 The tissue maps are those that ship with nilearn (ICBM 2009a nonlinear asymmetric, 1 mm). A head point is taken
 to the template by scale, tilt and a smooth random displacement whose part beyond any affine map is at least
-5 mm rms over the brain.
+5 mm rms over the brain. Striatum and cerebellum are where the template has grey matter inside ellipsoids at their
+places in MNI space.
 """
 
 from __future__ import annotations
@@ -13,16 +14,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-from allpet.scan.phantom import (
-    LABEL,
-    MU_BONE,
-    MU_CORTICAL,
-    MU_SOFT,
-    Canvas,
-    Lesion,
-    Waves,
-    draw_levels,
-)
+from allpet.scan.phantom import MU_BONE, MU_CORTICAL, Canvas, Lesion, Waves, draw_levels
 
 LOWEST_MM, HIGHEST_MM = -34.0, 62.0
 _ORIGIN = np.array([98.0, 134.0, 72.0])
@@ -78,20 +70,15 @@ class Brain:
     affine : head to template, ``(3, 4)``, mm (scale, tilt, shift, left-right flip; without the waves' linear part).
     waves : displacement along each template axis in mm, 3 fields over head coordinates.
     ventricles : growth of the ventricles, -1 to 1. sharpness : exponent that turns group averages into tissue.
-    grey, white, csf, scalp : SUV. asymmetry : relative left-right difference. cerebellum : relative uptake.
-    pattern : relative cortical pattern. csf_bias : weight of CSF (atrophy). skull : inner gap, bone and scalp in mm.
+    asymmetry : relative left-right difference. pattern : relative cortical pattern. csf_bias : weight of CSF (atrophy).
+    skull : inner gap, bone and scalp in mm.
     """
 
     affine: np.ndarray
     waves: tuple[Waves, Waves, Waves]
     ventricles: float
     sharpness: float
-    grey: float
-    white: float
-    csf: float
-    scalp: float
     asymmetry: float
-    cerebellum: float
     csf_bias: float
     pattern: Waves
     texture: Waves
@@ -99,27 +86,57 @@ class Brain:
     skull_waves: Waves
     face: tuple[float, float, float]
     lesions: tuple[Lesion, ...]
-    kbq_per_suv: float
+    weight_kg: float
     levels: np.ndarray
 
     def displacement(self, head: np.ndarray) -> np.ndarray:
         """Smooth displacement in mm at head points ``(n, 3)`` -> ``(n, 3)``."""
         return np.stack([wave.at(head) for wave in self.waves], axis=1)
 
-    def render(self, x: np.ndarray, y: np.ndarray, z: float) -> Canvas:
-        """Draw the slice at level `z` (mm) on rows `y` and columns `x` (mm)."""
-        canvas = Canvas.blank(x, y, z)
-        place = [
-            (row[0] * x)[None, :] + (row[1] * y)[:, None] + (row[2] * z + row[3]) + wave.on_grid(x, y, z)
+    def _place(self, x: np.ndarray, y: np.ndarray, z: float) -> list[np.ndarray]:
+        """Template coordinates in mm of every point of the grid."""
+        return [
+            ((row[0] * x)[None, :] + (row[1] * y)[:, None] + (row[2] * z + row[3])).astype(np.float32)
+            + wave.on_grid(x, y, z)
             for row, wave in zip(self.affine, self.waves, strict=True)
         ]
-        maps = template()
-        outside = _sample(maps.distance, place, 2.0)
+
+    def render(self, x: np.ndarray, y: np.ndarray, z: float) -> Canvas:
+        """Draw the slice at level `z` (mm) on rows `y` and columns `x` (mm)."""
+        whole = Canvas.blank(x, y, z)
+        canvas = whole.part(0.0, 0.0, _REACH_MM)
+        place = self._place(canvas.x, canvas.y, z)
+        outside, *tissue = self._look_up(canvas.x, canvas.y, z)
         self._draw_head(canvas, outside, place)
-        self._draw_brain(canvas, outside, place, maps)
-        for lesion in self.lesions:
-            canvas.add_lesion(lesion)
-        return canvas
+        index = np.flatnonzero(outside < 1)
+        weights = self._tissue(canvas, index, [part.ravel()[index] for part in (*tissue, *place)])
+        rows, columns = np.unravel_index(index, canvas.tissue.shape)
+        first = whole.window(0.0, 0.0, _REACH_MM)
+        whole.mix((rows + first[0].start) * len(x) + columns + first[1].start, weights)
+        for number, lesion in enumerate(self.lesions):
+            whole.add_lesion(lesion, number)
+        return whole
+
+    def _look_up(self, x: np.ndarray, y: np.ndarray, z: float) -> list[np.ndarray]:
+        """Signed distance to the brain surface in mm, grey, white and ventricles.
+
+        Looked up at about the template's own spacing and interpolated between.
+        """
+        step = max(int(LOOK_UP_MM / max(x[1] - x[0], 1e-3)), 1)
+        few_x, few_y = (_thinned(axis, step) for axis in (x, y))
+        maps = template()
+        place = self._place(few_x, few_y, z)
+        outside = _sample(maps.distance, place, 2.0)
+        index = np.flatnonzero(outside < 4)
+        at = [part.ravel()[index] for part in place]
+        out = [outside]
+        for volume, voxel_mm in ((maps.grey, 1.0), (maps.white, 1.0), (maps.ventricles, 2.0)):
+            values = np.zeros_like(outside)
+            values.ravel()[index] = _sample(volume, at, voxel_mm)
+            out.append(values)
+        if step == 1:
+            return out
+        return [_between(_between(values, len(y), step).T, len(x), step).T for values in out]
 
     def _draw_head(self, canvas: Canvas, outside: np.ndarray, place: list[np.ndarray]) -> None:
         """Scalp, skull and, low down, the soft tissue of the face and neck."""
@@ -129,44 +146,74 @@ class Brain:
         depth, width, drop = self.face
         low = (place[0] / width) ** 2 + ((place[1] - 18) / depth) ** 2 + ((place[2] + 62) / drop) ** 2
         texture = self.texture.on_grid(canvas.x, canvas.y, canvas.z)
-        soft = (outside < outer + scalp) | (low < 1)
-        canvas.suv[soft] = self.scalp * np.clip(1 + 0.35 * texture[soft], 0.2, 2.0)
-        canvas.mu[soft] = MU_SOFT
-        canvas.labels[soft] = LABEL["scalp"]
+        canvas.paint((outside < outer + scalp) | (low < 1), "scalp", 0.35 * texture)
         sinus = (low < 0.6) & (texture < -0.8) & (place[2] < -15) & (outside > outer)
-        canvas.suv[sinus], canvas.mu[sinus] = 0.0, 0.001
+        canvas.paint(sinus, "air", mu=0.001)
         skull = (outside >= gap) & (outside < outer)
-        canvas.suv[skull] = 0.6 * self.scalp
-        canvas.mu[skull] = np.where(np.abs(outside[skull] - (gap + outer[skull]) / 2) < 1.5, MU_BONE, MU_CORTICAL)
-        canvas.labels[skull] = LABEL["bone"]
-        fluid = outside < gap
-        canvas.suv[fluid] = self.csf
-        canvas.mu[fluid] = MU_SOFT
-        canvas.labels[fluid] = LABEL["csf"]
+        canvas.paint(skull, "skull")
+        middle = np.abs(outside - (gap + outer) / 2) < 1.5
+        canvas.mu[skull] = np.where(middle[skull], MU_BONE, MU_CORTICAL)
+        canvas.paint(outside < gap, "csf")
 
-    def _draw_brain(self, canvas: Canvas, outside: np.ndarray, place: list[np.ndarray], maps: Template) -> None:
-        """Grey matter, white matter and CSF with the subject's uptake."""
-        rows, columns = np.nonzero(outside < 1)
-        if rows.size == 0:
-            return
-        at = [part[rows, columns] for part in place]
-        grey, white = _sample(maps.grey, at), _sample(maps.white, at)
+    def _tissue(self, canvas: Canvas, index: np.ndarray, found: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """Share of each tissue in the brain's pixels times its relative uptake.
+
+        Parameters
+        ----------
+        index : flat indices of the pixels. found : grey, white, ventricles and the template coordinates there.
+        """
+        grey, white, near, *at = found
         csf = np.clip(1 - grey - white, 0, 1)
-        near = _sample(maps.ventricles, at, 2.0)
         grey, white, csf = _set_ventricles((grey, white, csf), near, self.ventricles)
         csf = csf * self.csf_bias
         grey, white, csf = grey**self.sharpness, white**self.sharpness, csf**self.sharpness
         total = grey + white + csf + 1e-6
         side = np.tanh(at[0] / 15)
         behind = 1 / (1 + np.exp((at[2] + 22) / 4)) / (1 + np.exp((at[1] + 38) / 5))
-        deep = np.exp(-((np.abs(at[0]) - 16) ** 2 + (at[1] + 4) ** 2 / 2 + (at[2] - 4) ** 2) / (2 * 14**2))
-        pattern = self.pattern.on_grid(canvas.x, canvas.y, canvas.z)[rows, columns]
-        local = (1 + pattern) * (1 + self.asymmetry * side / 2) * (1 - (1 - self.cerebellum) * behind)
-        uptake = (self.grey * local * (1 + 0.1 * deep) * grey + self.white * local * white + self.csf * csf) / total
-        canvas.suv[rows, columns] = np.maximum(uptake, 0)
-        canvas.mu[rows, columns] = MU_SOFT
-        tissue = np.argmax(np.stack((grey, white, csf)), axis=0)
-        canvas.labels[rows, columns] = LABEL["grey matter"] + tissue.astype(np.uint8)
+        deep = _striatum(at)
+        pattern = self.pattern.on_grid(canvas.x, canvas.y, canvas.z).ravel()[index]
+        local = (1 + np.clip(pattern, -0.6, 1)) * (1 + self.asymmetry * side / 2)
+        share = grey * local / total
+        return {
+            "grey matter": share * (1 - deep) * (1 - behind),
+            "striatum": share * deep,
+            "cerebellum": share * behind * (1 - deep),
+            "white matter": white * local / total,
+            "csf": csf / total,
+        }
+
+
+_REACH_MM = 125.0
+LOOK_UP_MM = 1.4
+# centre (|x|, y, z) and axes in mm of MNI space: head and body of the caudate nucleus, putamen
+_STRIATUM = (
+    ((12.0, 14.0, 4.0), (6.5, 10.0, 9.0)),
+    ((15.0, 2.0, 18.0), (5.5, 13.0, 6.0)),
+    ((26.0, 3.0, 1.0), (7.0, 16.0, 9.5)),
+)
+
+
+def _striatum(at: list[np.ndarray]) -> np.ndarray:
+    """Soft membership (0 to 1) of template points in the striatum."""
+    inside = np.zeros_like(at[0])
+    close = np.flatnonzero((np.abs(at[0]) < 38) & (at[1] > -18) & (at[1] < 30) & (at[2] > -14) & (at[2] < 28))
+    x, y, z = np.abs(at[0][close]), at[1][close], at[2][close]
+    for (cx, cy, cz), (a, b, c) in _STRIATUM:
+        radius = np.sqrt(((x - cx) / a) ** 2 + ((y - cy) / b) ** 2 + ((z - cz) / c) ** 2)
+        inside[close] = np.maximum(inside[close], 1 / (1 + np.exp((radius - 1) / 0.08)))
+    return inside
+
+
+def _thinned(axis: np.ndarray, step: int) -> np.ndarray:
+    """Every `step`-th point of an even axis, up to its end or beyond."""
+    return axis if step == 1 else axis[0] + (axis[1] - axis[0]) * step * np.arange((len(axis) - 2) // step + 2)
+
+
+def _between(values: np.ndarray, count: int, step: int) -> np.ndarray:
+    """`count` rows from every `step`-th one, by linear interpolation."""
+    whole, rest = np.divmod(np.arange(count), step)
+    weight = (rest / step).astype(np.float32)[:, None]
+    return np.asarray(values[whole] * (1 - weight) + values[np.minimum(whole + 1, len(values) - 1)] * weight)
 
 
 def _sample(volume: np.ndarray, place: list[np.ndarray], voxel_mm: float = 1.0) -> np.ndarray:
@@ -218,42 +265,35 @@ def _warp(rng: np.random.Generator) -> tuple[np.ndarray, tuple[Waves, Waves, Wav
     return affine, (across, along, up)
 
 
-def _draw_lesions(rng: np.random.Generator, levels: np.ndarray, grey: float, affine: np.ndarray) -> tuple[Lesion, ...]:
+def _draw_lesions(rng: np.random.Generator, levels: np.ndarray, affine: np.ndarray) -> tuple[Lesion, ...]:
     points = template().points
     out = []
     for _ in range(rng.choice(5, p=(0.4, 0.25, 0.15, 0.1, 0.1))):
         inside = points[rng.integers(len(points))] * 0.9
         head = np.linalg.solve(affine[:, :3], inside - affine[:, 3])
         level = float(rng.choice(levels) + rng.normal(0, 4))
-        hot = rng.random() < 0.5
-        suv = grey * (rng.uniform(0.9, 2.2) if hot else rng.uniform(0.1, 0.5))
-        out.append(Lesion.draw(rng, (float(head[0]), float(head[1]), level), suv))
+        kind = "hot" if rng.random() < 0.5 else "cold"
+        out.append(Lesion.draw(rng, (head[0], head[1], level), kind, str(rng.choice(("grey matter", "white matter")))))
     return tuple(out)
 
 
-def random_brain(rng: np.random.Generator, slices: int) -> Brain:
-    """A head with its own shape, pose, uptake and lesions, and `slices` levels from cerebellum to vertex."""
+def random_brain(rng: np.random.Generator, slices: int, spacing_mm: float | None = None) -> Brain:
+    """A head with its own shape, pose and lesions, and `slices` levels from vertex to cerebellum."""
     affine, waves = _warp(rng)
-    levels = draw_levels(rng, LOWEST_MM, HIGHEST_MM, slices)
-    grey = float(np.clip(rng.normal(7.5, 1.5), 4, 12))
+    levels = draw_levels(rng, LOWEST_MM, HIGHEST_MM, slices, spacing_mm)
     return Brain(
         affine=affine,
         waves=waves,
         ventricles=float(rng.uniform(-0.3, 0.6)),
         sharpness=float(rng.uniform(1.6, 3.0)),
-        grey=grey,
-        white=grey / float(rng.uniform(3.2, 4.6)),
-        csf=grey * float(rng.uniform(0.02, 0.08)),
-        scalp=float(rng.uniform(0.4, 1.2)),
         asymmetry=float(rng.normal(0, 0.06)),
-        cerebellum=float(rng.uniform(0.7, 1.0)),
         csf_bias=float(np.exp(rng.normal(0.0, 0.35))),
         pattern=Waves.draw(rng, 30.0, 120.0, rms=float(rng.uniform(0.05, 0.12)), count=12),
         texture=Waves.draw(rng, 12.0, 40.0, rms=1.0, count=16),
         skull=(float(rng.uniform(1.0, 3.0)), float(rng.uniform(4.5, 8.5)), float(rng.uniform(3.5, 8.0))),
         skull_waves=Waves.draw(rng, 40.0, 120.0, rms=1.0),
         face=(float(rng.uniform(72, 84)), float(rng.uniform(62, 72)), float(rng.uniform(55, 68))),
-        lesions=_draw_lesions(rng, levels, grey, affine),
-        kbq_per_suv=float(rng.uniform(3, 6)),
+        lesions=_draw_lesions(rng, levels, affine),
+        weight_kg=float(np.clip(rng.normal(75, 14), 42, 130)),
         levels=levels,
     )

@@ -150,11 +150,7 @@ class Scan(Acquired):
 
     def planes(self, index: slice) -> Scan:
         """The same scan restricted to some planes."""
-        cut = {
-            name: getattr(self, name)[index]
-            for name in ("sinogram", *FACTORS)
-            if getattr(self, name) is not None
-        }
+        cut = {name: getattr(self, name)[index] for name in ("sinogram", *FACTORS) if getattr(self, name) is not None}
         return replace(self, **cut)
 
     def with_sinogram(self, sinogram: torch.Tensor, **changes: Any) -> Scan:

@@ -1,14 +1,13 @@
 """Simulated data sets: digital bodies, scanned slice by slice, seeded subject by subject.
 
-Every random number comes from a stream keyed by (seed, region, split, subject), so a sample depends neither on
-how many are made nor on the number of workers, and no subject is in two splits.
+A sample depends neither on how many are made nor on the number of workers, and no subject is in two splits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import math
+import os
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -16,96 +15,127 @@ import numpy as np
 
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
-from allpet.scan.acquire import (
-    OVERSAMPLING,
-    Acquisition,
-    attenuation_factors,
-    block_mean,
-    draw_counts,
-    expected_counts,
-    ideal_projection,
-)
-from allpet.scan.brain import Brain, random_brain
 from allpet.scan.core import ACTIVITY, ACTIVITY_MM, COUNTS, MU
 from allpet.scan.dataset import Dataset
 from allpet.scan.phantom import LABELS
-from allpet.scan.trunk import Trunk, random_trunk
+from allpet.scan.plan import REGIONS, SPLITS, Plan
+from allpet.scan.subject import scan_subject
+from allpet.scan.tracers import TRACERS
 
-TRACERS = {"FDG": "18F"}
-REGIONS = ("brain", "chest", "abdomen")
-TASKS = ("low-dose",)
-SPLITS = ("train", "validation", "test")
-FIELD_OF_VIEW_MM = {"brain": 256.0, "chest": 512.0, "abdomen": 512.0}
-DOSE_RANGE = (0.01, 0.5)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that defines a subject's samples."""
-
-    region: str
-    task: str | None
-    beam: ParallelBeam
-    seed: int
-    split: str
-    slices: int
-    counts: tuple[float, float]
-    dose_fraction: float | None
-
-    def streams(self, subject: int) -> list[np.random.Generator]:
-        """Independent generators of one subject: one for the body, one for each slice's acquisition."""
-        key = (REGIONS.index(self.region), SPLITS.index(self.split), subject)
-        root = np.random.SeedSequence(self.seed, spawn_key=key)
-        return [np.random.default_rng(child) for child in root.spawn(1 + self.slices)]
+TASKS = ("low-dose", "attenuation", "delayed", "convert", "separate")
+FIELD_OF_VIEW_MM = {"brain": 256.0, "head-neck": 400.0, "chest": 512.0, "abdomen": 512.0, "pelvis": 512.0}
+THINNING = ("time", "activity")
+BACKGROUNDS = ("simulated", "quick")
+_AT_ONCE = 16
 
 
-def make_body(plan: Plan, subject: int) -> Brain | Trunk:
-    """The subject's digital body, always the same for the same plan and number."""
-    rng = plan.streams(subject)[0]
-    return random_brain(rng, plan.slices) if plan.region == "brain" else random_trunk(rng, plan.slices, plan.region)
+def simulate(n: int, workers: int = 1, progress: bool = False, **options: Any) -> Dataset:
+    """Simulated sinograms with their truth, in memory; :func:`simulate_store` writes them as they come.
+
+    Parameters
+    ----------
+    n : number of samples (slices); sample i is slice ``i % slices_per_subject`` of subject ``i // slices_per_subject``.
+    workers : processes. progress : show a progress bar. options : see :func:`make_plan`.
+
+    Returns
+    -------
+    Dataset with, for every sample (float32 unless said otherwise):
+
+    ``sinogram`` (n, view, radial) : without task the blurred ideal projection of the first frame in kBq/mL*mm; with a
+        task what it should give, in counts at full dose. low-dose: expected prompts; attenuation: trues without
+        attenuation and background; delayed, convert: trues of the delayed frame, of the other tracer; separate: trues
+        of the first tracer (the second's are ``second``);
+    ``observed`` (n, view, radial) : the task's input: measured counts at ``dose_fraction`` of the full dose;
+    ``background``, ``randoms`` (n, view, radial) : expected randoms + scatter, and of these the randoms, in counts at
+        *full* dose;
+    ``normalisation`` (n, view, radial), with a scanner only : efficiency of every bin, 0 in a gap;
+    ``counts_per_unit``, ``dose_fraction`` (n,) : counts per kBq/mL*mm at full dose; share of it;
+    ``frames`` : delayed, convert: ideal projections of both frames (n, 2, view, radial); separate: counts of the
+        dynamic frames, with ``frames_background``; their times are in the attributes;
+    ``attenuation`` (n, view, radial) : exp(-A mu); ``image`` (n, row, column) : activity that belongs to ``sinogram``
+        in kBq/mL, not blurred, 0 outside the circle in view; ``image_observed``, ``image_second`` likewise;
+    ``mumap`` (n, row, column) : 1/mm at 511 keV; ``labels`` uint8 (n, row, column) : tissues, see attribute ``labels``;
+    ``subject`` int32, ``level_mm`` (height of the slice in its body), ``weight_kg``, ``injected_mbq`` (n,).
+
+    Raises
+    ------
+    AllpetError : as :func:`make_plan`; n or workers below 1.
+    """
+    plan = make_plan(**options)
+    _at_least_one(n=n, workers=workers)
+    arrays: dict[str, np.ndarray] = {}
+    done = 0
+    for rows in _all_rows(plan, n, workers, progress):
+        for name, values in rows.items():
+            if name not in arrays:
+                arrays[name] = np.empty((n, *values.shape[1:]), values.dtype)
+            arrays[name][done : done + len(values)] = values
+        done += len(rows["sinogram"])
+    return Dataset(arrays, plan.beam, attributes(plan))
 
 
-def scan_subject(plan: Plan, subject: int) -> dict[str, np.ndarray]:
-    """All samples of one subject: array name -> ``(slices, ...)``."""
-    body = make_body(plan, subject)
-    grid = plan.beam.image_grid(plan.beam.bins * OVERSAMPLING)
-    drawn = [body.render(grid.x, grid.y, float(z)) for z in body.levels]
-    seen = grid.x[None, :] ** 2 + grid.y[:, None] ** 2 <= (plan.beam.fov_mm / 2) ** 2
-    activity = np.stack([canvas.suv * seen for canvas in drawn]) * np.float32(body.kbq_per_suv)
-    mu = np.stack([canvas.mu * seen for canvas in drawn])
-    middle = slice(OVERSAMPLING // 2, None, OVERSAMPLING)
-    out = {
-        "image": block_mean(activity, (-1, -2)),
-        "mumap": block_mean(mu, (-1, -2)),
-        "labels": np.stack([(canvas.labels * seen)[middle, middle] for canvas in drawn]),
-        "attenuation": attenuation_factors(mu, plan.beam),
-        "subject": np.full(plan.slices, subject, np.int32),
-        "level_mm": body.levels.astype(np.float32),
-    }
-    ideal = ideal_projection(activity, plan.beam)
-    if plan.task is None:
-        return {"sinogram": ideal, **out}
-    return {**out, **_count(plan, ideal, out["attenuation"], plan.streams(subject)[1:])}
-
-
-def _count(
-    plan: Plan, ideal: np.ndarray, attenuation: np.ndarray, streams: list[np.random.Generator]
-) -> dict[str, np.ndarray]:
-    """Expected full-dose counts, background and thinned counts of every slice."""
-    rows: list[tuple[Any, ...]] = []
-    for line, factor, rng in zip(ideal, attenuation, streams, strict=True):
-        how = Acquisition.draw(rng, plan.counts, plan.region)
-        drawn = float(np.exp(rng.uniform(*np.log(DOSE_RANGE))))
-        fraction = drawn if plan.dose_fraction is None else plan.dose_fraction
-        expected, background, scale = expected_counts(line, factor, plan.beam, how)
-        rows.append((expected, background, draw_counts(expected, fraction, rng), scale, fraction))
-    names = ("sinogram", "background", "observed", "counts_per_unit", "dose_fraction")
-    columns = zip(*rows, strict=True)
-    return {name: np.stack(column).astype(np.float32) for name, column in zip(names, columns, strict=True)}
-
-
-def simulate(
+def simulate_store(
+    path: str | os.PathLike[str],
     n: int,
+    workers: int | None = None,
+    progress: bool = False,
+    extra: dict[str, Any] | None = None,
+    **options: Any,
+) -> int:
+    """Simulate straight into a dataset store, on all cores; killed at any moment, the same call goes on.
+
+    Parameters
+    ----------
+    path : store to write (.zarr). workers : processes, default one for each core. extra : more attributes
+        (provenance). n, options : as in :func:`simulate`.
+
+    Returns
+    -------
+    number of samples.
+
+    Raises
+    ------
+    AllpetError : as :func:`make_plan` and :func:`allpet.io.build.build_store`.
+    """
+    from allpet.io.build import build_store
+
+    plan = make_plan(**options)
+    _at_least_one(n=n)
+    facts = {**attributes(plan), **(extra or {})}
+    make = partial(make_rows, plan)
+    return build_store(path, n, plan.beam, facts, make, workers, progress=progress, resume_key=_key(plan))
+
+
+def make_rows(plan: Plan, first: int, stop: int) -> dict[str, np.ndarray]:
+    """Samples `first` to `stop` - 1: array name -> rows."""
+    parts = []
+    for subject in range(first // plan.slices, (stop - 1) // plan.slices + 1):
+        start = subject * plan.slices
+        parts.append(scan_subject(plan, subject, range(max(first - start, 0), min(stop - start, plan.slices))))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _all_rows(plan: Plan, n: int, workers: int, progress: bool) -> Iterator[dict[str, np.ndarray]]:
+    """Samples in order, a few at a time, from one or several processes."""
+    from rich.console import Console
+    from rich.progress import track
+
+    starts = range(0, n, _AT_ONCE)
+    stops = [min(start + _AT_ONCE, n) for start in starts]
+    make = partial(make_rows, plan)
+    label, console = f"simulating {plan.region}", Console(stderr=True)
+    if workers == 1:
+        yield from track(map(make, starts, stops), label, len(stops), console=console, disable=not progress)
+        return
+    from allpet.io.processes import pool
+
+    with pool(workers) as submit:
+        waiting = [submit(make, start, stop) for start, stop in zip(starts, stops, strict=True)]
+        for future in track(waiting, label, console=console, disable=not progress):
+            yield future.result()
+
+
+def make_plan(
     tracer: str = "FDG",
     region: str = "brain",
     views: int = 128,
@@ -116,106 +146,145 @@ def simulate(
     seed: int = 0,
     split: str = "train",
     slices_per_subject: int = 4,
+    slice_mm: float | None = None,
     counts: float | tuple[float, float] = 500_000.0,
-    workers: int = 1,
-    progress: bool = False,
-) -> Dataset:
-    """Simulated sinograms with their truth.
+    scanner: str | None = None,
+    background: str = "simulated",
+    thinning: str = "time",
+    to: str | None = None,
+    delay_minutes: float | None = None,
+    stagger_minutes: float = 20.0,
+    ratio: float | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    table: str | os.PathLike[str] | None = None,
+    ct: str | os.PathLike[str] | None = None,
+) -> Plan:
+    """Check the options of a simulation.
 
     Parameters
     ----------
-    n : number of samples (slices); sample i is slice ``i % slices_per_subject`` of subject ``i // slices_per_subject``.
-    tracer : "FDG" (or "18F-FDG"). region : "brain", "chest" or "abdomen".
-    views, bins : size of the sinograms. bin_mm : pitch in mm; default keeps 256 mm (brain) or 512 mm (trunk) in view.
-    task : None for ideal projections, "low-dose" for counts.
-    dose_fraction : share of the full dose in `observed`; None draws one per sample, log-uniform in [1/100, 1/2].
+    tracer : "FDG" (or "18F-FDG"), "DOPA", "PSMA"; for "separate" two, as in "FDG + PSMA".
+    region : "brain", "head-neck", "chest", "abdomen" or "pelvis".
+    views, bins : size of the sinograms. bin_mm : pitch in mm; default keeps 256 mm (brain), 400 mm (head-neck) or
+        512 mm (trunk) in view, with `labels` all that is labelled.
+    task : None for ideal projections, or "low-dose", "attenuation", "delayed", "convert", "separate".
+    dose_fraction : share of the full dose in `observed`; default 1, for low-dose one per sample, log-uniform in
+        [1/100, 1/2].
     seed, split : random streams; "train", "validation" and "test" never share a subject.
+    slices_per_subject, slice_mm : slices of a subject, spread over the region or, with a distance, neighbours.
     counts : expected prompts of a slice at full dose, or a range to draw from log-uniformly.
-    workers : threads. progress : show a progress bar.
-
-    Returns
-    -------
-    Dataset with, for every sample (float32 unless said otherwise):
-
-    ``sinogram`` (n, view, radial) : without task the blurred ideal projection in kBq/mL*mm; for "low-dose" the
-        expected counts at full dose, ``counts_per_unit * attenuation * ideal projection + background``;
-    ``observed`` (n, view, radial), low-dose only : measured counts at ``dose_fraction`` of the full dose;
-    ``background`` (n, view, radial), low-dose only : expected randoms + scatter in counts at *full* dose;
-    ``counts_per_unit``, ``dose_fraction`` (n,), low-dose only : counts per kBq/mL*mm at full dose; share of it;
-    ``attenuation`` (n, view, radial) : exp(-A mu); ``image`` (n, row, column) : true activity in kBq/mL, not
-        blurred, 0 outside the circle in view;
-    ``mumap`` (n, row, column) : 1/mm at 511 keV; ``labels`` uint8 (n, row, column) : organs, see
-        attribute ``labels``; ``subject`` int32 (n,); ``level_mm`` (n,) : height of the slice in its body.
+    scanner : preset or TOML file (resolution, gaps, efficiencies, energy window); default a scanner of 4.5 mm
+        resolution without gaps.
+    background : "simulated" (single scatter, randoms from singles) or "quick" (the trues smoothed, a dome).
+    thinning : what a low dose is: a shorter "time", or less "activity" (which makes fewer randoms yet).
+    to : tracer for "convert". delay_minutes : between the frames of "delayed"; default the tracer's usual.
+    stagger_minutes, ratio : between the injections of "separate", and second over first activity (default drawn
+        from 1/2 to 2).
+    labels, table, ct : a labelled volume, its table (see :mod:`allpet.scan.labelled`) and its CT in HU.
 
     Raises
     ------
-    AllpetError : unknown tracer, region, task or split, or a value out of range.
+    AllpetError : an unknown word, a value out of range, options that do not go together, a file that is wrong.
     """
-    word, isotope = _known_tracer(tracer)
-    for name, value, known in (("region", region, REGIONS), ("split", split, SPLITS)):
+    for name, value, known in (
+        ("region", region, REGIONS),
+        ("split", split, SPLITS),
+        ("thinning", thinning, THINNING),
+        ("background", background, BACKGROUNDS),
+    ):
         if value not in known:
             raise AllpetError(f"{name} {value!r} is unknown; known are {', '.join(known)}")
     if task is not None and task not in TASKS:
         raise AllpetError(f"task {task!r} cannot be simulated; known are {', '.join(TASKS)}, or none")
+    tracers = _tracers(tracer, task, to)
     span = counts if isinstance(counts, tuple) else (counts, counts)
-    _check_numbers(n, views, bins, seed, slices_per_subject, dose_fraction, span, workers)
-    beam = ParallelBeam(views, bins, FIELD_OF_VIEW_MM[region] / bins if bin_mm is None else bin_mm)
-    plan = Plan(region, task, beam, seed, split, slices_per_subject, span, dose_fraction)
-    subjects = -(-n // slices_per_subject)
-    arrays: dict[str, np.ndarray] = {}
-    for number, rows in enumerate(_scan_all(plan, subjects, workers, progress)):
-        first = number * slices_per_subject
-        last = min(first + slices_per_subject, n)
-        for name, values in rows.items():
-            if name not in arrays:
-                arrays[name] = np.empty((n, *values.shape[1:]), values.dtype)
-            arrays[name][first:last] = values[: last - first]
-    return Dataset(arrays, beam, _attributes(plan, word, isotope))
+    _check_numbers(views, bins, seed, dose_fraction, span)
+    _at_least_one(slices_per_subject=slices_per_subject)
+    positive = {"slice_mm": slice_mm, "delay_minutes": delay_minutes, "ratio": ratio}
+    for name, given in positive.items():
+        if given is not None and not (math.isfinite(given) and given > 0):
+            raise AllpetError(f"{name} is {given}; it must be positive")
+    if not 0 <= stagger_minutes <= 600:
+        raise AllpetError(f"stagger_minutes is {stagger_minutes}; it must lie from 0 to 600")
+    files = _files(labels, table, ct)
+    fov = FIELD_OF_VIEW_MM[region]
+    if files is not None:
+        from allpet.scan.labelled import load_volume
+
+        fov = load_volume(*files).fov_mm
+    plan = Plan(
+        region=region,
+        tracers=tracers,
+        task=task,
+        beam=ParallelBeam(views, bins, fov / bins if bin_mm is None else bin_mm),
+        seed=seed,
+        split=split,
+        slices=slices_per_subject,
+        spacing_mm=slice_mm,
+        counts=span,
+        dose_fraction=dose_fraction,
+        thinning=thinning,
+        scanner=scanner,
+        background=background,
+        delay_s=None if delay_minutes is None else 60 * delay_minutes,
+        stagger_s=60 * stagger_minutes if task == "separate" else 0.0,
+        ratio=ratio,
+        labels=files,
+    )
+    if plan.preset is not None and plan.beam.fov_mm >= 2 * plan.preset.inner_radius_mm:
+        room = f"scanner {plan.preset.name}, {2 * plan.preset.inner_radius_mm:g} mm across"
+        raise AllpetError(f"field of view of {plan.beam.fov_mm:g} mm does not fit into {room}; use a smaller bin_mm")
+    return plan
 
 
-def _scan_all(plan: Plan, subjects: int, workers: int, progress: bool) -> Iterator[dict[str, np.ndarray]]:
-    """Samples of subject 0, 1, ... in order, from one or several threads."""
-    from rich.progress import track
-
-    rows = _in_order(partial(scan_subject, plan), subjects, workers)
-    yield from track(rows, f"simulating {plan.region}", total=subjects, disable=not progress)
-
-
-def _in_order(
-    scan_one: Callable[[int], dict[str, np.ndarray]], subjects: int, workers: int
-) -> Iterator[dict[str, np.ndarray]]:
-    yield scan_one(0)  # alone, so that what all share is loaded once
-    if workers == 1:
-        yield from map(scan_one, range(1, subjects))
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        for start in range(1, subjects, 4 * workers):  # in batches, to bound what waits in memory
-            yield from pool.map(scan_one, range(start, min(start + 4 * workers, subjects)))
-
-
-def _known_tracer(tracer: str) -> tuple[str, str]:
-    """Tracer word and isotope of "FDG" or "18F-FDG"."""
-    names = {**{word: word for word in TRACERS}, **{f"{isotope}-{word}": word for word, isotope in TRACERS.items()}}
-    known = {name.upper(): word for name, word in names.items()}
-    if tracer.upper() not in known:
-        raise AllpetError(f"tracer {tracer!r} is unknown; known are {', '.join(names)}")
-    word = known[tracer.upper()]
-    return word, TRACERS[word]
-
-
-def _check_numbers(
-    n: int,
-    views: int,
-    bins: int,
-    seed: int,
-    slices: int,
-    dose_fraction: float | None,
-    counts: tuple[float, float],
-    workers: int,
-) -> None:
-    for name, value in (("n", n), ("slices_per_subject", slices), ("workers", workers)):
+def _at_least_one(**numbers: int) -> None:
+    for name, value in numbers.items():
         if value < 1:
             raise AllpetError(f"{name} is {value}; it must be at least 1")
+
+
+def find_tracer_word(text: str) -> str:
+    """Tracer word of "FDG" or "18F-FDG", in any case.
+
+    Raises
+    ------
+    AllpetError : unknown; the message lists the known ones.
+    """
+    names = {**{word: word for word in TRACERS}, **{f"{t.isotope.name}-{word}": word for word, t in TRACERS.items()}}
+    known = {name.upper(): word for name, word in names.items()}
+    if text.strip().upper() not in known:
+        raise AllpetError(f"tracer {text!r} is unknown; known are {', '.join(names)}")
+    return known[text.strip().upper()]
+
+
+def _tracers(tracer: str, task: str | None, to: str | None) -> tuple[str, ...]:
+    words = tuple(find_tracer_word(part) for part in tracer.split("+"))
+    wanted = 2 if task == "separate" else 1
+    if len(words) != wanted:
+        right = "two tracers, as in 'FDG + PSMA'" if wanted == 2 else "one tracer"
+        raise AllpetError(f"tracer {tracer!r} names {len(words)}; task {task or 'none'} needs {right}")
+    if len(set(words)) != len(words):
+        raise AllpetError(f"tracer {tracer!r} names one tracer twice; two different ones can be told apart")
+    if (task == "convert") != (to is not None):
+        raise AllpetError("task convert needs the tracer to convert to (to), and no other task takes it")
+    if to is None:
+        return words
+    other = find_tracer_word(to)
+    if other == words[0]:
+        raise AllpetError(f"tracer {to!r} is what the scan has already; name another to convert to")
+    return (*words, other)
+
+
+def _files(*paths: str | os.PathLike[str] | None) -> tuple[str, str, str | None] | None:
+    labels, table, ct = (None if path is None else os.fspath(path) for path in paths)
+    if labels is None and table is None and ct is None:
+        return None
+    if labels is None or table is None:
+        raise AllpetError("a labelled volume needs both, the labels and their table; ct is optional")
+    return labels, table, ct
+
+
+def _check_numbers(views: int, bins: int, seed: int, dose_fraction: float | None, counts: tuple[float, float]) -> None:
     for name, value in (("views", views), ("bins", bins)):
         if value < 8:
             raise AllpetError(f"{name} is {value}; it must be at least 8")
@@ -223,31 +292,77 @@ def _check_numbers(
         raise AllpetError(f"seed is {seed}; it must not be negative")
     if dose_fraction is not None and not 0 < dose_fraction <= 1:
         raise AllpetError(f"dose fraction is {dose_fraction}; it must be above 0 and at most 1")
-    if not 0 < counts[0] <= counts[1]:
+    if not 0 < counts[0] <= counts[1] < math.inf:
         raise AllpetError(f"counts are {counts}; they must be positive, the smaller first")
 
 
-def _attributes(plan: Plan, tracer: str, isotope: str) -> dict[str, Any]:
+def attributes(plan: Plan) -> dict[str, Any]:
+    """Units, prompt, acquisition and options of a data set, as plain JSON values."""
     from allpet import __version__
 
-    units = {
-        "sinogram": ACTIVITY_MM if plan.task is None else COUNTS,
-        "observed": COUNTS,
-        "background": COUNTS,
-        "image": ACTIVITY,
-        "mumap": MU,
-        "attenuation": "1",
-        "counts_per_unit": f"{COUNTS}/({ACTIVITY_MM})",
-        "dose_fraction": "1",
-        "level_mm": "mm",
-    }
-    if plan.task is None:
-        units = {name: units[name] for name in ("sinogram", "image", "mumap", "attenuation", "level_mm")}
-    return {
-        "units": units,
-        "prompt": {"tracer": tracer, "isotope": isotope, "region": plan.region, "task": plan.task},
+    counted = (
+        {}
+        if plan.task is None
+        else {
+            **dict.fromkeys(("observed", "background", "randoms", "second", "frames", "frames_background"), COUNTS),
+            "counts_per_unit": f"{COUNTS}/({ACTIVITY_MM})",
+            "dose_fraction": "1",
+            "normalisation": "1",
+        }
+    )
+    if plan.task in ("delayed", "convert"):
+        counted["frames"] = ACTIVITY_MM
+    names = [TRACERS[word] for word in plan.tracers]
+    first = plan.channels[0]
+    separate = plan.task == "separate"
+    out: dict[str, Any] = {
+        "units": {
+            "sinogram": ACTIVITY_MM if plan.task is None else COUNTS,
+            "image": ACTIVITY,
+            "image_observed": ACTIVITY,
+            "image_second": ACTIVITY,
+            "mumap": MU,
+            "attenuation": "1",
+            "level_mm": "mm",
+            "weight_kg": "kg",
+            "injected_mbq": "MBq",
+            **counted,
+        },
+        "prompt": {
+            "tracer": " + ".join(plan.tracers) if separate else plan.tracers[0],
+            "isotope": " + ".join(t.isotope.name for t in names) if separate else names[0].isotope.name,
+            "region": plan.region,
+            "task": plan.task,
+        },
+        "acquisition": {
+            "scanner": None if plan.preset is None else plan.preset.name,
+            "fwhm_mm": plan.fwhm_mm,
+            "start_s": first.start_s,
+            "duration_s": first.stop_s - first.start_s,
+            "decay_reference": "none" if separate else "start",
+            "plane_mm": plan.spacing_mm,
+        },
         "seed": plan.seed,
         "split": plan.split,
+        "slices_per_subject": plan.slices,
+        "background": plan.background,
+        "thinning": plan.thinning,
         "labels": list(LABELS),
         "version": __version__,
     }
+    out["acquisition"] = {name: value for name, value in out["acquisition"].items() if value is not None}
+    if plan.task in ("delayed", "convert", "separate"):
+        shown = plan.channels if not separate else plan.channels[1 : len(plan.channels) // 2]
+        out["frame_start_s"] = [channel.start_s for channel in shown]
+        out["frame_duration_s"] = [channel.stop_s - channel.start_s for channel in shown]
+    if plan.task == "convert":
+        out["to"] = plan.tracers[1]
+    if separate:
+        out["stagger_minutes"] = plan.stagger_s / 60
+    return out
+
+
+def _key(plan: Plan) -> dict[str, Any]:
+    """Every option that the samples depend on, as plain values."""
+    facts = {name: value for name, value in vars(plan).items() if name not in ("beam", "channels")}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in facts.items()}
