@@ -91,9 +91,11 @@ def osem(
             for part in parts:
                 image = part.em(image, part.back(part.expected(image)))
         return image
-    mean = torch.stack([part.sensitivity for part in parts]).mean(dim=0)
+    mean = torch.zeros_like(image)
+    for part in parts:
+        mean += part.sensitivity / subsets
     for k in range(iterations):
         for part in parts:
             step = relaxed_step(part, image, prior, seen, mean, 1 / subsets)
-            image = torch.maximum(image + step / (1 + relaxation * k), KEPT * image)
+            image = torch.maximum(step.div_(1 + relaxation * k).add_(image), KEPT * image)
     return image

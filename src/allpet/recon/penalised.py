@@ -44,8 +44,9 @@ def relaxed_step(
     sensitivity and end elsewhere.
     """
     slope, curvature = slope_and_curvature(image, prior, inside)
-    gradient = part.sensitivity - part.back(part.expected(image)) + share * slope
-    return -gradient * image / (mean + share * curvature * image).clamp_min(1e-30)
+    gradient = part.sensitivity - part.back(part.expected(image)) + slope.mul_(share)
+    scale = curvature.mul_(share).mul_(image).add_(mean).clamp_min_(1e-30)
+    return gradient.mul_(image).div_(scale).neg_()
 
 
 def descend(

@@ -110,15 +110,15 @@ def slope_and_curvature(
         a, b = x[one], x[other]
         step = a - b
         below = _below(a, b, step, prior)
-        common = weight * step / (below * below)
-        gradient[one] += common * (below + 2 * b + eps)
-        gradient[other] -= common * (below + 2 * a + eps)
-        common = 4 * weight * (a + b + eps) / below**3
-        curvature[one] += common * (2 * b + eps)
-        curvature[other] += common * (2 * a + eps)
+        common = step.mul_(weight).div_(below).div_(below)  # in place: volumes are large
+        gradient[one].addcmul_(common, torch.add(below, b, alpha=2).add_(eps))
+        gradient[other].addcmul_(common, torch.add(below, a, alpha=2).add_(eps), value=-1)
+        common = torch.add(a, b).add_(eps).mul_(4 * weight).div_(below).div_(below).div_(below)
+        curvature[one].addcmul_(common, torch.mul(b, 2).add_(eps))
+        curvature[other].addcmul_(common, torch.mul(a, 2).add_(eps))
     return gradient, curvature
 
 
 def _below(a: torch.Tensor, b: torch.Tensor, step: torch.Tensor, prior: RelativeDifference) -> torch.Tensor:
     """The denominator, kept above 0 where both are 0."""
-    return (a + b + prior.gamma * step.abs() + prior.epsilon).clamp_min(1e-12)
+    return step.abs().mul_(prior.gamma).add_(a).add_(b).add_(prior.epsilon).clamp_min_(1e-12)
