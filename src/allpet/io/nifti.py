@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -119,7 +119,7 @@ def _check_sizes(path: Path) -> None:
         raise AllpetError(f"{path}: holds {size} bytes; its header needs {needed}: copy the file again")
 
 
-def _check_extensions(path: Path, handle: IO[bytes], start: int, order: Literal["big", "little"]) -> None:
+def _check_extensions(path: Path, handle: Any, start: int, order: Literal["big", "little"]) -> None:
     """Every extension must end before the data start."""
     at = _HEADER
     while at + 16 <= start:
