@@ -124,7 +124,7 @@ def closing_text(
     if what.isotope:
         lines.append(("isotope name", mass_last(what.isotope)))
     if what.injected_mbq is not None:
-        lines.append((ACTIVITY, Decimal(repr(float(what.injected_mbq))).scaleb(6)))
+        lines.append((ACTIVITY, format(Decimal(repr(float(what.injected_mbq))).scaleb(6), "f")))
     if what.sex:
         lines.append(("patient sex", what.sex))
     written = {*known, *NOTES, *(_plain(key) for key, _ in lines)}
