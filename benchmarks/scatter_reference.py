@@ -6,7 +6,7 @@ nothing with the simulation under test but the energy window's efficiency and th
 compare with closed forms. Bodies and ring are endless along z: every pair is counted in the plane it belongs to,
 whatever the height, if the two ends are not further apart along z than the largest ring difference.
 
-    nice python benchmarks/scatter_reference.py            # writes benchmarks/results/scatter.json, about 10 minutes
+    nice python benchmarks/scatter_reference.py            # writes benchmarks/results/scatter.json, about 6 minutes
     nice python benchmarks/scatter_reference.py --share 0.05 --out /tmp/quick.json
 """
 
@@ -306,7 +306,7 @@ def compare(body: Body, beam: ParallelBeam, made: Scanner, decays: int, seed: in
 def main() -> None:
     """Run, print, keep JSON."""
     parser = argparse.ArgumentParser(description="Scatter and singles against Monte Carlo.")
-    parser.add_argument("--share", type=float, default=1.0, help="share of the decays; 1 takes about 10 minutes")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the decays; 1 takes about 6 minutes")
     parser.add_argument("--out", type=Path, default=OUT, help="file to keep the numbers in")
     options = parser.parse_args()
     table: dict[str, dict[str, dict[str, float]]] = {}
