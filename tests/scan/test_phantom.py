@@ -128,7 +128,9 @@ def test_values_are_physical(region: str, tracer: str) -> None:
     ],
 )
 def test_bodies_hold_their_organs(region: str, organs: str) -> None:
-    found = {LABELS[value] for seed in range(8) for canvas in _slices(region, seed) for value in np.unique(canvas.labels)}
+    found = {
+        LABELS[value] for seed in range(8) for canvas in _slices(region, seed) for value in np.unique(canvas.labels)
+    }
     assert found >= {name.replace("_", " ") for name in organs.split()}
 
 

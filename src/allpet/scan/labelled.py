@@ -1,33 +1,45 @@
 """Bodies from a labelled volume of the user's: ``allpet simulate --labels LABELS.nii.gz --table ORGANS.csv``.
 
-The table has a row for each label value: ``label`` and ``tissue`` (a name of :data:`allpet.scan.phantom.LABELS`), and
-optionally ``name``, ``gain`` (uptake relative to the tissue's) and ``mu`` (1/mm at 511 keV). A CT of the same grid
-gives mu instead.
+The table has a row for each label value, or for a range such as ``100-250``: ``label`` and ``tissue`` (a name of
+:data:`allpet.scan.phantom.LABELS`), and optionally ``name``, ``gain`` (uptake relative to the tissue's) and ``mu``
+(1/mm at 511 keV). A CT of the same grid gives mu instead; then a row for label 0 says what unlabelled voxels above
+-300 HU are. ``totalsegmentator`` in place of
+a table's path names the one that comes with the package (class numbers of TotalSegmentator 2).
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from allpet.errors import AllpetError
+from allpet.scan.core import Image
 from allpet.scan.mumap import hu_to_mu
 from allpet.scan.phantom import LABEL, LABELS, MU, Canvas, Lesion, Waves, draw_levels
 
 COLUMNS = ("label", "name", "tissue", "gain", "mu")
+TABLES = Path(__file__).parent / "tables"
+BODY_HU = -300.0
 
 
 @dataclass(frozen=True)
 class Row:
-    """One label: the tissue that it stands for, uptake relative to it, and mu in 1/mm."""
+    """Labels from `low` to `high`: the tissue that they stand for, uptake relative to it, and mu in 1/mm."""
 
+    low: float
+    high: float
     tissue: str
     gain: float
     mu: float
+
+
+AIR = Row(0.0, 0.0, "air", 1.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +70,20 @@ class Volume:
         return 2.04 * (float(np.hypot(rows - half, columns - half).max()) + 1) * self.pixel_mm
 
 
-def read_table(path: Path | str) -> dict[int, Row]:
-    """Rows of a table by label value.
+def table_path(name: Path | str) -> Path:
+    """A table that comes with the package by its bare name, else the path itself."""
+    shipped = TABLES / f"{name}.csv"
+    return shipped if shipped.is_file() else Path(name)
+
+
+def read_table(path: Path | str) -> list[Row]:
+    """Rows of a table, by rising label.
 
     Raises
     ------
     AllpetError : no such file, a column missing or unknown, a tissue unknown, a number that is none, a label twice.
     """
-    path = Path(path)
+    path = table_path(path)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             lines = list(csv.DictReader(file, skipinitialspace=True))
@@ -77,33 +95,39 @@ def read_table(path: Path | str) -> dict[int, Row]:
             f"{path}: has columns {', '.join(sorted(map(str, columns))) or 'none'}; it must have label and tissue, and "
             "may have name, gain and mu"
         )
-    rows: dict[int, Row] = {}
-    for number, line in enumerate(lines, 2):
-        label = int(_number(path, number, line, "label", 0.0, whole=True))
-        tissue = (line["tissue"] or "").strip().lower()
-        if tissue not in LABELS or tissue.startswith("lesion"):
-            known = ", ".join(name for name in LABELS if not name.startswith("lesion"))
-            raise AllpetError(f"{path}: line {number}: tissue '{tissue}' is unknown; known are {known}")
-        if label in rows:
-            raise AllpetError(f"{path}: line {number}: label {label} has a row already; give one for each label")
-        gain = _number(path, number, line, "gain", 1.0)
-        rows[label] = Row(tissue, gain, _number(path, number, line, "mu", MU[tissue]))
+    rows = sorted((_row(path, number, line) for number, line in enumerate(lines, 2)), key=lambda row: row.low)
+    for one, other in pairwise(rows):
+        if other.low <= one.high:
+            raise AllpetError(f"{path}: label {other.low:g} has two rows; give one for each label")
     return rows
 
 
-def _number(path: Path, number: int, line: dict[str, str], column: str, default: float, whole: bool = False) -> float:
+def _row(path: Path, number: int, line: dict[str, str]) -> Row:
+    where = f"{path}: line {number}"
+    label = (line["label"] or "").strip()
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:\s*-\s*(\d+(?:\.\d+)?))?", label)
+    if match is None or float(match[2] or match[1]) < float(match[1]):
+        raise AllpetError(f"{where}: label is '{label}'; it must be a number or a range such as 100-250")
+    tissue = (line["tissue"] or "").strip().lower()
+    if tissue not in LABELS or tissue.startswith("lesion"):
+        known = ", ".join(name for name in LABELS if not name.startswith("lesion"))
+        raise AllpetError(f"{where}: tissue '{tissue}' is unknown; known are {known}")
+    gain, mu = _number(where, line, "gain", 1.0), _number(where, line, "mu", MU[tissue])
+    if mu > 0.05:
+        raise AllpetError(f"{where}: mu is {mu:g}; in 1/mm at 511 keV it lies below 0.05 (water 0.0096)")
+    return Row(float(match[1]), float(match[2] or match[1]), tissue, gain, mu)
+
+
+def _number(where: str, line: dict[str, str], column: str, default: float) -> float:
     text = (line.get(column) or "").strip()
-    if not text and column != "label":
+    if not text:
         return default
     try:
         value = float(text)
     except ValueError:
         value = np.nan
-    if not (np.isfinite(value) and value >= 0) or (whole and value != int(value)):
-        kind = "a whole number, 0 or more" if whole else "a number, 0 or more"
-        raise AllpetError(f"{path}: line {number}: {column} is '{text}'; it must be {kind}")
-    if column == "mu" and value > 0.05:
-        raise AllpetError(f"{path}: line {number}: mu is {text}; in 1/mm at 511 keV it lies below 0.05 (water 0.0096)")
+    if not (np.isfinite(value) and value >= 0):
+        raise AllpetError(f"{where}: {column} is '{text}'; it must be a number, 0 or more")
     return value
 
 
@@ -117,38 +141,46 @@ def load_volume(labels: str, table: str, ct: str | None = None) -> Volume:
     """
     image = _read_image(labels)
     rows = read_table(table)
-    values = np.rint(image.array.numpy()).astype(np.int64)
-    if np.abs(image.array.numpy() - values).max() > 1e-3 or values.min() < 0:
-        raise AllpetError(f"{labels}: holds values that are no labels; whole numbers from 0 on are needed")
-    found = np.unique(values)
-    missing = [int(value) for value in found if value not in rows and value != 0]
-    if missing:
-        shown = ", ".join(map(str, missing[:12])) + (", ..." if len(missing) > 12 else "")
+    values = image.array.numpy()
+    background = next((row for row in rows if row.high == 0), None)
+    rows = [AIR, *(row for row in rows if row.high > 0)]
+    row = np.searchsorted([one.low for one in rows], values, side="right") - 1
+    within = (row >= 0) & (values <= np.array([one.high for one in rows], np.float32)[row])
+    if not within.all():
+        missing = np.unique(values[~within])
+        shown = ", ".join(f"{value:g}" for value in missing[:12]) + (", ..." if len(missing) > 12 else "")
         raise AllpetError(f"{table}: has no row for label {shown} of {Path(labels).name}; add one for each")
-    index = np.searchsorted(found, values)
-    row = [rows.get(int(value), Row("air", 1.0, 0.0)) for value in found]
-    tissue = np.array([LABEL[one.tissue] for one in row], np.uint8)[index]
-    gain = np.array([one.gain for one in row], np.float32)[index]
-    mu = np.array([one.mu for one in row], np.float32)[index]
-    if not tissue.any():
-        raise AllpetError(f"{labels}: holds only background; at least one label with tissue is needed")
+    tissue = np.array([LABEL[one.tissue] for one in rows], np.uint8)[row]
+    gain = np.array([one.gain for one in rows], np.float32)[row]
+    mu = np.array([one.mu for one in rows], np.float32)[row]
     if ct is not None:
-        scan = _read_image(ct)
-        if scan.array.shape != image.array.shape or abs(scan.grid.pixel_mm - image.grid.pixel_mm) > 1e-3:
-            raise AllpetError(
-                f"{ct}: has {tuple(scan.array.shape)} voxels of {scan.grid.pixel_mm:g} mm, {Path(labels).name} has "
-                f"{tuple(image.array.shape)} of {image.grid.pixel_mm:g} mm; both must lie on one grid"
-            )
+        hu = _same_grid(ct, image, Path(labels).name)
+        if background is not None:
+            body = (row == 0) & (hu > BODY_HU)
+            tissue = np.where(body, np.uint8(LABEL[background.tissue]), tissue)
+            gain = np.where(body, np.float32(background.gain), gain)
         try:
-            mu = np.where(tissue > 0, hu_to_mu(scan.array.numpy()), 0).astype(np.float32)
+            mu = np.where(tissue > 0, hu_to_mu(hu), 0).astype(np.float32)
         except AllpetError as error:
             raise AllpetError(f"{ct}: {error}") from None
+    if not tissue.any():
+        raise AllpetError(f"{labels}: holds only background; at least one label with tissue is needed")
     return Volume(tissue, gain, mu, image.grid.pixel_mm, image.plane_mm)
 
 
-def _read_image(path: str):  # type: ignore[no-untyped-def]
+def _same_grid(ct: str, labels: Image, name: str) -> np.ndarray:
+    """Values of a CT that lies on the labels' grid."""
+    scan = _read_image(ct)
+    if scan.array.shape != labels.array.shape or abs(scan.grid.pixel_mm - labels.grid.pixel_mm) > 1e-3:
+        raise AllpetError(
+            f"{ct}: has {tuple(scan.array.shape)} voxels of {scan.grid.pixel_mm:g} mm, {name} has "
+            f"{tuple(labels.array.shape)} of {labels.grid.pixel_mm:g} mm; both must lie on one grid"
+        )
+    return np.asarray(scan.array.numpy())
+
+
+def _read_image(path: str) -> Image:
     from allpet.io import read
-    from allpet.scan.core import Image
 
     image = read(path)
     if not isinstance(image, Image):

@@ -363,6 +363,15 @@ def attributes(plan: Plan) -> dict[str, Any]:
 
 
 def _key(plan: Plan) -> dict[str, Any]:
-    """Every option that the samples depend on, as plain values."""
+    """Every option that the samples depend on, as plain values; files of the user's by their content."""
+    from allpet.provenance import file_hash
+    from allpet.scan.labelled import table_path
+
     facts = {name: value for name, value in vars(plan).items() if name not in ("beam", "channels")}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in facts.items()}
+    out = {name: list(value) if isinstance(value, tuple) else value for name, value in facts.items()}
+    if plan.labels is not None:
+        labels, table, ct = plan.labels
+        out["labels_hash"] = file_hash(labels, table_path(table), *([] if ct is None else [ct]))
+    if plan.preset is not None:
+        out["scanner"] = repr(plan.preset)
+    return out
