@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def test_the_two_lines_meet_and_rise(kv: int) -> None:
 def test_bone_needs_less_for_higher_voltage(hu: float) -> None:
     """The same bone has higher HU at a lower voltage; so the same HU means less bone there."""
     mu = [float(hu_to_mu([-1000.0, hu], kv)[1]) for kv in VOLTAGES]
-    assert all(low < high for low, high in zip(mu, mu[1:], strict=False))
+    assert all(low < high for low, high in pairwise(mu))
     assert float(hu_to_mu([-1000.0, hu])[1]) < 9.6e-6 * (hu + 1000)
 
 

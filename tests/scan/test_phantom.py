@@ -11,7 +11,7 @@ from allpet.scan.brain import Brain, _striatum, random_brain, template
 from allpet.scan.neck import random_neck
 from allpet.scan.phantom import LABEL, LABELS, MU, Canvas, Lesion, Waves, draw_levels
 from allpet.scan.tracers import TRACERS, typical_uptake
-from allpet.scan.trunk import RANGE_MM, random_trunk
+from allpet.scan.trunk import random_trunk
 
 REGIONS = ("brain", "head-neck", "chest", "abdomen", "pelvis")
 
