@@ -90,6 +90,24 @@ def test_facts_and_factors(tmp_path: Path) -> None:
     assert np.array_equal(scan.normalisation[:, live].amax(dim=1).numpy(), ring_pairs(64, 60))
 
 
+def test_time_after_the_injection(tmp_path: Path) -> None:
+    """From the dates and time zones of the header, on to the first tag kept; without dates nothing is said."""
+    dates = (
+        "%study date (yyyy:mm:dd):=2017:03:28\n%study time (hh:mm:ss GMT+01:00):=00:10:00\n"
+        "%tracer injection date (yyyy:mm:dd):=2017:03:27\n%tracer injection time (hh:mm:ss GMT+00:00):=22:40:30\n"
+        "relative time of tracer injection (sec):=0\ntracer activity at time of injection (Bq):=1.85E+008\n"
+    )
+    path = write_words(tmp_path, [TAG | 500, PROMPT, TAG | 700, PROMPT], dates)
+    scan = read_listmode(path)
+    assert (scan.start_s, scan.duration_s, scan.injected_mbq) == (1770.5, 0.201, 185.0)
+    assert read_listmode(path, start_s=0.6).start_s == 1770.7
+    assert (scan.scanner, scan.decay_reference) == ("Siemens mMR", "none")
+    assert read_listmode(write_words(tmp_path, [PROMPT, TAG])).start_s is None
+    assert (
+        read_listmode(write_words(tmp_path, [PROMPT, TAG], dates.replace("2017:03:27", "2017:13:27"))).start_s is None
+    )
+
+
 def test_bad_files_are_told_in_one_line(tmp_path: Path) -> None:
     def message(path: Path) -> str:
         with pytest.raises(AllpetError) as raised:
@@ -149,6 +167,7 @@ def test_real_scan_has_exactly_its_counts() -> None:
     assert scan.sinogram.sum(dtype=torch.float64) == 218_881
     assert scan.delayeds.sum(dtype=torch.float64) == 35_320
     assert scan.duration_s == 0.613
+    assert (scan.tracer, scan.isotope, scan.injected_mbq, scan.start_s) == ("FDG", "18F", 46.5, 3215.0)
     gap = ~torch.from_numpy(scan.geometry.live())
     assert 0.20 < gap.float().mean() < 0.22
     assert scan.sinogram[:, gap].sum() == 0 and scan.delayeds[:, gap].sum() == 0
@@ -164,7 +183,8 @@ def test_real_scan_round_trips_and_span1_rebins_to_it(tmp_path: Path) -> None:
     for name in ("sinogram", "delayeds", "normalisation"):
         assert torch.equal(getattr(back, name), getattr(scan, name)), name
     assert "allpet_version" in back.header.pop("provenance")
-    assert (back.geometry, back.plane_mm, back.header) == (scan.geometry, scan.plane_mm, scan.header)
+    assert (back.geometry, back.plane_mm) == (scan.geometry, scan.plane_mm)
+    assert back.acquired() == scan.acquired()
     convert(real_file(), tmp_path / "all.hs", span=1)
     planes = np.memmap(tmp_path / "all.s", "<u2", "r", shape=(4084, 252, 344))
     assert np.array_equal(ssrb(planes, 64, 60), scan.sinogram.numpy())

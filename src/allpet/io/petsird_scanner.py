@@ -243,10 +243,10 @@ class _ModulePair:
 def _positions(modules: Any) -> np.ndarray:
     """Centres of a type's elements in mm: x to the left, y to the front, z to the feet, ``(modules, elements, 3)``."""
     elements = modules.object.detecting_elements
-    centre = np.mean([corner.c for corner in elements.object.shape.corners], axis=0, dtype=float)
-    inner = np.array([part.matrix for part in elements.transforms], float).reshape(-1, 3, 4)
-    outer = np.array([part.matrix for part in modules.transforms], float).reshape(-1, 3, 4)
     with np.errstate(all="ignore"):  # what is not finite is refused later
+        centre = np.mean([corner.c for corner in elements.object.shape.corners], axis=0, dtype=float)
+        inner = np.array([part.matrix for part in elements.transforms], float).reshape(-1, 3, 4)
+        outer = np.array([part.matrix for part in modules.transforms], float).reshape(-1, 3, 4)
         local = inner[..., :3] @ centre + inner[..., 3]
         points = np.einsum("mij,ej->mei", outer[..., :3], local) + outer[:, None, :, 3]
     return points * (1.0, -1.0, -1.0)
