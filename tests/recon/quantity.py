@@ -198,7 +198,7 @@ def image_of(way: str, source: str = "closed form", **changes: float) -> Image:
 
 
 def lesion(radius: float, psf: bool) -> tuple[float, float]:
-    """A lesion of 8 in tissue of 2, noise-free: mean of its inner part (a resolution from the edge), and of all of it."""
+    """A noise-free lesion of 8 in tissue of 2: recovered in its inner part (a resolution from the edge), and in all."""
     disk = Ellipse("lesion", 31, 20, radius, radius, 8.0)
     data = blurred_lines([(2.0, BODY), (6.0, disk)]).reshape(*BEAM.shape, FINE).mean(2)
     ideal = Scan(torch.from_numpy(data.astype(np.float32)), BEAM, unit="kBq/mL*mm", fwhm_mm=FWHM_MM)
