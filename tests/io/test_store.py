@@ -1,4 +1,4 @@
-"""The dataset store: exact round trip, atomic writing, one-line errors."""
+"""The dataset store: exact round trip, mapped reading, checksums, atomic writing, one-line errors."""
 
 from __future__ import annotations
 
@@ -107,9 +107,14 @@ def test_a_write_cut_short_leaves_the_old_store_and_no_rest(
 
 
 def test_lost_data_is_not_read_as_zero(path: Path) -> None:
-    chunk = next(p for p in (path / "observed").rglob("*") if p.is_file() and p.name != "zarr.json")
-    chunk.unlink()
-    with pytest.raises(AllpetError, match=r"d\.zarr.*observed.*missing"):
+    for name in ("observed", "labels", "subject"):
+        file = next(p for p in (path / name).rglob("*") if p.is_file() and p.name != "zarr.json")
+        file.unlink()
+        with pytest.raises(
+            AllpetError, match=rf"d\.zarr/{name}/c/0.*is missing or empty, with '{name}' of samples 0 to 4"
+        ):
+            open_store(path).rows(name, 1)
+    with pytest.raises(AllpetError, match="is missing"):
         read_store(path)
 
 
@@ -123,9 +128,17 @@ def test_damaged_stores_end_in_one_line_with_the_path(path: Path) -> None:
     _edit_attributes(path, schema_version=99)
     with pytest.raises(AllpetError, match=r"d\.zarr: has schema version 99"):
         open_store(path)
-    _edit_attributes(path, schema_version=1, geometry={"views": 16})
-    with pytest.raises(AllpetError, match=r"d\.zarr: geometry or units"):
+    _edit_attributes(path, schema_version=2)
+    for damage in ({"geometry": {"views": 16}}, {"units": {}}, {"samples": 0}, {"block": None}, {"acquisition": 3}):
+        before = {name: open_store(path).attributes.get(name, {}) for name in damage}
+        _edit_attributes(path, **damage)
+        with pytest.raises(AllpetError, match=r"d\.zarr: geometry or units"):
+            open_store(path)
+        _edit_attributes(path, **before)
+    _edit_attributes(path, samples=6)
+    with pytest.raises(AllpetError, match=r"has shape .*; it must be \(6, "):
         open_store(path)
+    _edit_attributes(path, samples=5)
     _edit_attributes(path, geometry={"views": 15, "bins": 24, "bin_mm": 4.0})
     with pytest.raises(AllpetError, match=r"d\.zarr: array .* has shape .*; it must be \(5, 15, 24\)"):
         open_store(path)

@@ -134,15 +134,15 @@ class Store:
         return self.path / name / file_key(array.ndim, sample // self.block)
 
     def _check_files(self, array: zarr.Array, name: str, numbers: np.ndarray) -> None:
-        """zarr reads a missing file as the fill value; here it is an error. (Version 1 left out chunks of zeros.)"""
+        """A missing or empty file is an error; zarr reads it as the fill value. (Version 1 left out chunks of zeros.)"""
         if self.version == 1:
             return
         for number in np.unique(numbers // self.block):
             first, last = number * self.block, min((number + 1) * self.block, self.samples) - 1
             file = self._file(array, name, first)
-            if not file.is_file():
+            if not file.is_file() or file.stat().st_size == 0:
                 raise AllpetError(
-                    f"{file}: is missing, with {name!r} of samples {first} to {last}; write the store again"
+                    f"{file}: is missing or empty, with {name!r} of samples {first} to {last}; write the store again"
                 )
 
     def _damaged(self, array: zarr.Array, name: str, numbers: np.ndarray) -> AllpetError:

@@ -1,0 +1,398 @@
+"""The store's contract with files and scans: checksums, version 1, appending, memory, what a scan gets from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import warnings
+from dataclasses import fields, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import allpet
+import build_support as support
+from allpet.errors import AllpetError
+from allpet.geometry import ParallelBeam
+from allpet.io.place import locked
+from allpet.io.schema import ACQUISITION, PROMPT
+from allpet.io.store import append_store, open_store, read_store, write_store
+from allpet.save import save
+from allpet.scan.core import FACTORS, Acquired, Scan
+from allpet.scan.dataset import Dataset
+
+BEAM = ParallelBeam(support.VIEWS, support.BINS, 4.0)
+
+
+def dataset(first: int, stop: int, **attributes: Any) -> Dataset:
+    return Dataset(support.make(first, stop), BEAM, {**support.ATTRIBUTES, **attributes})
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+# --- layout and checksums
+
+
+def test_plain_zarr_reads_it_and_many_samples_share_a_file(tmp_path: Path) -> None:
+    data = dataset(0, 150)
+    write_store(data, tmp_path / "d.zarr")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        group = zarr.open_group(tmp_path / "d.zarr", mode="r")
+        for name, values in data.arrays.items():
+            assert np.array_equal(group[name][:], values)
+    assert dict(group.attrs)["samples"] == 150 and dict(group.attrs)["schema_version"] == 2
+    meta = json.loads((tmp_path / "d.zarr/sinogram/zarr.json").read_text())
+    sharding = meta["codecs"][0]["configuration"]
+    assert meta["chunk_grid"]["configuration"]["chunk_shape"] == [64, 8, 12] and sharding["chunk_shape"] == [1, 8, 12]
+    assert [codec["name"] for codec in sharding["codecs"]] == ["bytes", "zstd", "crc32c"]
+    assert sharding["index_codecs"][-1]["name"] == "crc32c"
+    assert sorted(file.name for file in (tmp_path / "d.zarr/sinogram/c").iterdir()) == ["0", "1", "2"]
+
+
+def sample_at(shard: bytes, position: int, block: int) -> int | None:
+    """Which chunk of a shard a byte belongs to, by the zarr v3 specification: (offset, size) and a crc at its end."""
+    index = struct.unpack(f"<{2 * block}Q", shard[-16 * block - 4 : -4])
+    for k, (offset, size) in enumerate(zip(index[::2], index[1::2], strict=True)):
+        if offset <= position < offset + size:
+            return k
+    return None
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("flip") / "d.zarr"
+    support.build(path, 10, 4)
+    return path
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    where=st.floats(0, 1, exclude_max=True),
+    bit=st.integers(0, 7),
+    number=st.integers(0, 2),
+    name=st.sampled_from(["sinogram", "subject"]),
+)
+def test_any_flipped_bit_is_an_error_that_names_file_array_and_sample(
+    small: Path, where: float, bit: int, number: int, name: str
+) -> None:
+    file = small / name / "c" / str(number) / ("0/0" if name == "sinogram" else "")
+    whole = file.read_bytes()
+    position = int(where * len(whole))
+    damaged = bytearray(whole)
+    damaged[position] ^= 1 << bit
+    chunk = sample_at(whole, position, 4) if name == "sinogram" else None
+    expected = 4 * number + (chunk or 0)
+    try:
+        file.write_bytes(damaged)
+        with pytest.raises(AllpetError) as caught:
+            open_store(small).rows(name)
+        assert str(caught.value).startswith(f"{file}: array '{name}', sample {expected} is damaged")
+        assert "\n" not in str(caught.value)
+        if chunk is not None:  # the other samples of the file can still be read
+            rest = [k for k in range(10) if k != expected]
+            assert np.array_equal(open_store(small).rows(name, rest), support.make(0, 10)[name][rest])
+    finally:
+        file.write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", ["sinogram", "labels", "subject"])
+def test_a_cut_file_is_an_error(tmp_path: Path, name: str) -> None:
+    data = dataset(0, 10)
+    data.arrays["labels"] = np.ones((10, 12, 12), np.uint8)
+    write_store(data, tmp_path / "d.zarr")
+    file = next(path for path in (tmp_path / "d.zarr" / name / "c").rglob("*") if path.is_file())
+    whole = file.read_bytes()
+    for length in (0, 1, 3, 70, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[: min(length, len(whole) - 1)])
+        with pytest.raises(AllpetError, match=rf"{name}/c/0.*(sample 0 is damaged|is missing or empty)"):
+            open_store(tmp_path / "d.zarr").verify()
+
+
+def test_zeros_and_whole_numbers_are_stored_as_chunks_of_their_own(tmp_path: Path) -> None:
+    """Nothing is left out because it equals the fill value, so that what is missing is always an error."""
+    data = dataset(0, 4)
+    data.arrays["labels"] = np.zeros((4, 12, 12), np.uint8)
+    write_store(data, tmp_path / "d.zarr")
+    assert (tmp_path / "d.zarr/labels/c/0/0/0").exists()
+    assert open_store(tmp_path / "d.zarr").rows("labels").max() == 0
+
+
+# --- reading
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    index=st.one_of(
+        st.integers(-10, 9),
+        st.slices(10),
+        st.lists(st.integers(-10, 9), min_size=1, max_size=6),
+        st.lists(st.booleans(), min_size=10, max_size=10).filter(any),
+    )
+)
+def test_rows_picks_as_numpy_does(small: Path, index: Any) -> None:
+    picked = np.atleast_1d(np.arange(10)[index if isinstance(index, (int, slice)) else np.asarray(index)])
+    for name, values in support.make(0, 10).items():
+        assert np.array_equal(open_store(small).rows(name, index), values[picked])
+
+
+def test_batches_give_all_samples_in_order(small: Path) -> None:
+    store, truth = open_store(small), support.make(0, 10)
+    for size, lengths in ((3, [3, 3, 3, 1]), (4, [4, 4, 2]), (99, [10])):
+        batches = list(store.batches(size))
+        assert [len(rows["subject"]) for rows in batches] == lengths
+        assert np.array_equal(np.concatenate([rows["sinogram"] for rows in batches]), truth["sinogram"])
+    assert list(next(store.batches(2, ["subject"]))) == ["subject"]
+    with pytest.raises(AllpetError, match="batch size is 0"):
+        next(store.batches(0))
+
+
+def test_300_mb_are_written_and_iterated_in_100_mb(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, support.__file__, "memory", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout)
+    assert measured["size"] > 300 and measured["total"] == sum(range(320))
+    assert measured["extra"] < 100
+
+
+def write_version_1(path: Path, data: Dataset) -> None:
+    """As the first version of this program wrote it: no checksums, chunks of zeros left out."""
+    group = zarr.open_group(path, mode="w-", zarr_format=3)
+    for name, values in data.arrays.items():
+        rest = values.shape[1:]
+        chunks, shards = ((1, *rest), (len(values), *rest)) if rest else ((len(values),), None)
+        fill = np.nan if values.dtype.kind == "f" else 0
+        array = group.create_array(
+            name, shape=values.shape, dtype=values.dtype, chunks=chunks, shards=shards, fill_value=fill
+        )
+        array[:] = values
+    geometry = {"views": 8, "bins": 12, "bin_mm": 4.0, "pixel_mm": 4.0}
+    group.attrs.update({**data.attributes, "schema": "allpet dataset", "schema_version": 1, "geometry": geometry})
+
+
+def test_stores_of_version_1_are_read_but_do_not_grow(tmp_path: Path) -> None:
+    data = dataset(0, 6)
+    data.arrays["labels"] = np.zeros((6, 12, 12), np.uint8)
+    write_version_1(tmp_path / "old.zarr", data)
+    store = open_store(tmp_path / "old.zarr")
+    assert store.version == 1 and len(store) == 6 and store.verify() == 6
+    for name, values in data.arrays.items():
+        assert np.array_equal(store.rows(name), values)
+    with pytest.raises(AllpetError, match=r"old\.zarr: is a store of version 1, which cannot grow"):
+        append_store(data, tmp_path / "old.zarr")
+    write_store(store.load(), tmp_path / "old.zarr")
+    assert append_store(data, tmp_path / "old.zarr") == 12
+
+
+# --- appending
+
+
+@settings(max_examples=10, deadline=None)
+@given(parts=st.lists(st.integers(1, 9), min_size=2, max_size=5), block=st.integers(1, 5))
+def test_appended_in_parts_is_the_same_as_written_at_once(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[int], block: int
+) -> None:
+    folder = tmp_path_factory.mktemp("parts")
+    support.build(folder / "parts.zarr", parts[0], block)
+    ends = np.cumsum(parts)
+    for first, stop in pairwise(ends):
+        assert append_store(dataset(int(first), int(stop), seed=int(first)), folder / "parts.zarr") == stop
+    support.build(folder / "whole.zarr", int(ends[-1]), block)
+    grown, whole = files_of(folder / "parts.zarr"), files_of(folder / "whole.zarr")
+    facts = [json.loads(files.pop("zarr.json"))["attributes"] for files in (grown, whole)]
+    assert grown == whole
+    added = [{"first": int(k), "samples": n, "seed": int(k)} for k, n in zip(ends[:-1], parts[1:], strict=True)]
+    assert facts[0] == {**facts[1], "appended": added}
+    assert sorted(path.name for path in folder.iterdir()) == ["parts.zarr", "whole.zarr"]
+
+
+def test_killed_at_every_step_of_appending_the_old_samples_stay(tmp_path: Path) -> None:
+    """Two arrays, 10 samples in blocks of 4, 13 more: 4 files each, 2 arrays' metadata, the number of samples."""
+    support.build(tmp_path / "base.zarr", 10, 4)
+    steps = 2 * 4 + 2 + 1
+    done = subprocess.run(
+        [sys.executable, support.__file__, "kill-appends", tmp_path / "base.zarr", str(steps + 1)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [-9] * steps + [0]
+    truth = support.make(0, 23)
+    for k in range(steps + 1):
+        path = tmp_path / f"{k}.zarr"
+        store, n = open_store(path), 10 if k < steps else 23
+        assert len(store) == n == store.verify() and store["sinogram"].shape[0] == n
+        assert np.array_equal(store["sinogram"][:], truth["sinogram"][:n])
+        assert all(np.array_equal(store.rows(name), values[:n]) for name, values in truth.items())
+        assert append_store(dataset(n, n + 2), path) == n + 2  # fewer than the killed call would have added
+        assert np.array_equal(open_store(path).rows("subject"), support.make(0, n + 2)["subject"])
+        assert len(list((path / "subject/c").iterdir())) == -(-(n + 2) // 4)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_store_that_is_open_does_not_see_what_is_appended(tmp_path: Path) -> None:
+    write_store(dataset(0, 5), tmp_path / "d.zarr")
+    store = open_store(tmp_path / "d.zarr")
+    append_store(dataset(5, 9), tmp_path / "d.zarr")
+    assert len(store) == len(store.rows("subject")) == store["sinogram"].shape[0] == 5
+    assert np.array_equal(store.rows("sinogram"), dataset(0, 5).sinogram)
+    assert len(open_store(tmp_path / "d.zarr")) == 9
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"beam": ParallelBeam(8, 12, 5.0)}, r"geometry .*'bin_mm': 5\.0.*, the store .*'bin_mm': 4\.0"),
+        ({"attributes": {"units": {"sinogram": "kBq/mL*mm"}, "prompt": {"tracer": "FDG"}}}, "units"),
+        ({"attributes": {"units": {"sinogram": "counts"}, "prompt": {"tracer": "PSMA"}}}, "prompt .*PSMA.*FDG"),
+        ({"arrays": {"sinogram": support.make(0, 3)["sinogram"]}}, "arrays .*, the store .*subject"),
+        ({"arrays": {**support.make(0, 3), "subject": np.zeros(3)}}, "subject .*float64.*int32"),
+        ({"arrays": {**support.make(0, 3), "subject": np.zeros(2, np.int32)}}, r"must be \(3,\)"),
+    ],
+)
+def test_only_samples_alike_are_appended(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+    write_store(dataset(0, 3), tmp_path / "d.zarr")
+    before = files_of(tmp_path)
+    with pytest.raises(AllpetError, match=rf"d\.zarr: .*{says}"):
+        append_store(replace(dataset(0, 3), **change), tmp_path / "d.zarr")
+    assert files_of(tmp_path) == before
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    write_store(dataset(0, 3), tmp_path / "d.zarr")
+    with locked(tmp_path / "d.zarr"):
+        for work in (append_store, write_store):
+            with pytest.raises(AllpetError, match=r"d\.zarr: another process is writing it"):
+                work(dataset(0, 3), tmp_path / "d.zarr")
+        assert len(open_store(tmp_path / "d.zarr").load()) == 3
+    assert append_store(dataset(3, 4), tmp_path / "d.zarr") == 4
+    with pytest.raises(AllpetError, match="no such dataset store"):
+        append_store(dataset(0, 3), tmp_path / "absent.zarr")
+    assert [path.name for path in tmp_path.iterdir()] == ["d.zarr"]
+
+
+def test_frames_need_times(tmp_path: Path) -> None:
+    data = dataset(0, 2)
+    data.arrays["frames"] = np.ones((2, 3, 8, 12), np.float32)
+    with pytest.raises(AllpetError, match="frame_start_s has 0 values; it must have one for each of the 3 frames"):
+        write_store(data, tmp_path / "d.zarr")
+    times = {"frame_start_s": [0.0, 60.0, 180.0], "frame_duration_s": [60.0, 120.0, 300.0]}
+    write_store(replace(data, attributes={**data.attributes, **times}), tmp_path / "d.zarr")
+    data.arrays.update({name: np.tile(np.float32(values), (2, 1)) for name, values in times.items()})
+    write_store(data, tmp_path / "e.zarr")
+    data.arrays["frame_start_s"] = data.arrays["frame_start_s"][:, :2]
+    with pytest.raises(AllpetError, match="frame_start_s has 2 values"):
+        write_store(data, tmp_path / "f.zarr")
+
+
+def test_attributes_must_be_json(tmp_path: Path) -> None:
+    for value in (object(), float("nan"), {"a": np.float32(1)}):
+        with pytest.raises(AllpetError, match=r"d\.zarr: note is .*; attributes must be text"):
+            write_store(dataset(0, 2, note=value), tmp_path / "d.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+# --- what a scan gets
+
+
+def test_a_scan_has_what_is_common_to_its_samples_and_factors_at_its_dose(tmp_path: Path) -> None:
+    shape, rng = (3, 8, 12), np.random.default_rng(0)
+    names = ("sinogram", "observed", "attenuation", "normalisation", "background", "randoms", "scatter")
+    arrays = {name: rng.uniform(0.1, 1.0, shape).astype(np.float32) for name in names}
+    values = {
+        "dose_fraction": [0.5, 0.5, 0.25],
+        "counts_per_unit": [2.0, 2.0, 6.0],
+        "weight_kg": [70.0, 70.0, 81.5],
+        "injected_mbq": [350.0, 350.0, 350.0],
+        "start_s": [3600.0, 3600.0, 5400.0],
+        "duration_s": [120.0, 120.0, 120.0],
+        "fwhm_mm": [4.5, 4.5, 6.0],
+    }
+    arrays |= {name: np.array(value) for name, value in values.items()}
+    facts = {"scanner": "mMR", "decay_reference": "start", "fwhm_mm": 9.0, "unknown": 1}
+    data = Dataset(arrays, BEAM, {**support.ATTRIBUTES, "acquisition": facts})
+    write_store(data, tmp_path / "d.zarr")
+
+    two = read_store(tmp_path / "d.zarr", slice(0, 2))
+    known = {"injected_mbq": 350.0, "weight_kg": 70.0, "start_s": 3600.0, "duration_s": 120.0, "fwhm_mm": 4.5}
+    assert {name: getattr(two, name) for name in known} == known
+    assert (two.scanner, two.decay_reference, two.dose_fraction, two.counts_per_unit) == ("mMR", "start", 0.5, 1.0)
+    assert np.array_equal(two.normalisation, arrays["normalisation"][:2])
+    assert np.array_equal(two.attenuation, arrays["attenuation"][:2])
+    assert np.allclose(two.randoms, 0.5 * arrays["randoms"][:2])
+    assert np.allclose(two.background, 0.5 * arrays["background"][:2])
+
+    every = read_store(tmp_path / "d.zarr")
+    assert (every.weight_kg, every.start_s, every.fwhm_mm, every.dose_fraction) == (None, None, None, None)
+    assert (every.injected_mbq, every.duration_s, every.counts_per_unit) == (350.0, 120.0, None)
+    assert np.allclose(every.randoms[2], 0.25 * arrays["randoms"][2])
+
+    del data.arrays["background"]
+    write_store(data, tmp_path / "d.zarr")
+    apart = read_store(tmp_path / "d.zarr", 2)
+    assert np.allclose(apart.background[0], 0.25 * (arrays["scatter"][2] + arrays["randoms"][2]))
+
+    del data.arrays["observed"]  # the truth is at full dose
+    write_store(data, tmp_path / "d.zarr")
+    full = read_store(tmp_path / "d.zarr", 2)
+    assert np.array_equal(full.randoms[0], arrays["randoms"][2]) and full.counts_per_unit == 6.0
+
+
+def test_the_schema_knows_every_fact_of_a_scan() -> None:
+    own = {"header", *PROMPT}
+    assert {field.name for field in fields(Acquired)} - own | {"plane_mm", "fwhm_mm"} == set(ACQUISITION)
+
+
+positive = st.floats(0.01, 1e6, allow_nan=False)
+facts = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(
+            ("injected_mbq", "weight_kg", "height_m", "start_s", "duration_s", "counts_per_unit"), positive
+        ),
+        **dict.fromkeys(("plane_mm", "fwhm_mm", "dose_fraction"), positive),
+        "sex": st.sampled_from(["F", "M", "O"]),
+        "decay_reference": st.sampled_from(["injection", "start", "none"]),
+        "header": st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=3).filter(
+            lambda header: "provenance" not in header
+        ),
+        **dict.fromkeys(("scanner", "tracer", "isotope", "region"), st.text(max_size=8)),
+    },
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(known=facts, factors=st.sets(st.sampled_from(FACTORS)), planes=st.integers(1, 3))
+def test_a_saved_scan_comes_back_with_all_that_is_known_of_it(
+    tmp_path_factory: pytest.TempPathFactory, known: dict[str, Any], factors: set[str], planes: int
+) -> None:
+    rng = np.random.default_rng(planes)
+    arrays = {name: rng.poisson(2.0, (planes, 8, 12)).astype(np.float32) for name in ("sinogram", *sorted(factors))}
+    scan = Scan.from_array(arrays.pop("sinogram"), 4.0, **known, **arrays)
+    path = tmp_path_factory.mktemp("scan") / "s.zarr"
+    save(scan, path, seed=3)
+    back = allpet.read(path)
+    for field in fields(Scan):
+        before, after = getattr(scan, field.name), getattr(back, field.name)
+        assert np.array_equal(before, after) if field.name in ("sinogram", *factors) else before == after
+    assert open_store(path).attributes["provenance"]["seed"] == 3
+    shutil.rmtree(path.parent)
+
+
+def test_ideal_projections_with_gaps_are_refused(tmp_path: Path) -> None:
+    scan = Scan.from_array(np.ones((8, 12)), 4.0, unit="kBq/mL*mm", normalisation=np.ones((8, 12)))
+    with pytest.raises(AllpetError, match=r"s\.zarr: .* ideal projections without gaps; write this scan as \.hs"):
+        save(scan, tmp_path / "s.zarr")
+    assert os.listdir(tmp_path) == []
