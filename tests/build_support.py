@@ -133,7 +133,7 @@ def build_and_iterate(folder: Path, samples: int) -> dict[str, float]:
     before, total = peak_mb(), 0.0
     build_store(folder / "big.zarr", samples, ParallelBeam(512, 512, 1.0), ATTRIBUTES, sparse, 1, 4, resume_key={})
     store = open_store(folder / "big.zarr")
-    for rows in store.batches(8):
+    for rows in store.batches(4):
         total += float(rows["sinogram"].sum())
     return {"size": store["sinogram"].nbytes / 1e6, "extra": peak_mb() - before, "total": total}
 

@@ -225,7 +225,7 @@ def test_foreign_folders_are_left_alone(tmp_path: Path) -> None:
         ({"subject": np.zeros(3)}, r"'subject' has shape \(3,\); it must be \(4,\)"),
         ({"image": np.full((4, 12, 12), np.nan)}, "'image' holds NaN"),
         ({"sinogram": np.zeros((4, 8, 11))}, r"it must be \(4, 8, 12\)"),
-        ({"frames": np.zeros((4, 2, 8, 12))}, "frame_start_s has 0 values; it must have one for each of the 2 frames"),
+        ({"frames": np.zeros((4, 2, 8, 12))}, "frame_start_s has 0 entries; it must have one for each of the 2 frames"),
         ({"../up": np.zeros(4)}, "a name is letters, digits and underscores"),
     ],
 )

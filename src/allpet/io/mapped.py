@@ -134,7 +134,7 @@ class Store:
         return self.path / name / file_key(array.ndim, sample // self.block)
 
     def _check_files(self, array: zarr.Array, name: str, numbers: np.ndarray) -> None:
-        """A missing or empty file is an error; zarr reads it as the fill value. (Version 1 left out chunks of zeros.)"""
+        """A missing or empty file is an error; zarr reads it as the fill value. (Version 1 left out zeros.)"""
         if self.version == 1:
             return
         for number in np.unique(numbers // self.block):

@@ -54,7 +54,8 @@ SINOGRAMS = (
     "scatter",
     "delayeds",
 )
-IMAGES = ("image", "mumap", "labels")
+IMAGES = ("image", "image_observed", "image_second", "mumap", "labels")
+FRAMES = ("frames", "frames_background")
 FRAME_TIMES = ("frame_start_s", "frame_duration_s")
 VALUES = (
     "subject",
@@ -84,7 +85,7 @@ def check_array(
         **dict.fromkeys(IMAGES, (count, beam.bins, beam.bins)),
         **dict.fromkeys(VALUES, (count,)),
         **dict.fromkeys(FRAME_TIMES, (count, *shape[1:2])),
-        "frames": (count, *shape[1:2], *beam.shape),
+        **dict.fromkeys(FRAMES, (count, *shape[1:2], *beam.shape)),
     }.get(name, (count, *shape[1:]))
     if tuple(shape) != expected:
         raise AllpetError(f"{path}: array {name!r} has shape {tuple(shape)}; it must be {expected}")
@@ -112,10 +113,12 @@ def check_frames(path: Path, shapes: Mapping[str, tuple[int, ...]], attributes: 
     if "frames" not in shapes:
         return
     frames = shapes["frames"][0]
-    for name in FRAME_TIMES:
-        known = shapes[name][0] if name in shapes else len(attributes.get(name, ()))
-        if known != frames:
-            raise AllpetError(f"{path}: {name} has {known} values; it must have one for each of the {frames} frames")
+    counted = {name: shapes[name][0] if name in shapes else len(attributes.get(name, ())) for name in FRAME_TIMES}
+    if "frames_background" in shapes:
+        counted["frames_background"] = shapes["frames_background"][0]
+    for name, number in counted.items():
+        if number != frames:
+            raise AllpetError(f"{path}: {name} has {number} entries; it must have one for each of the {frames} frames")
 
 
 def describe(

@@ -113,8 +113,10 @@ def append_store(dataset: Dataset, path: str | os.PathLike[str], command: str | 
 def read_store(path: str | os.PathLike[str], index: Index | None = None) -> Scan:
     """What the scanner measured: `observed` if the store has it, else `sinogram`, as a scan.
 
-    The factors belong to the data returned: background, randoms and counts per unit are scaled to its dose fraction;
-    without `background` it is the sum of `randoms` and `scatter`. Numbers that the samples differ in are None.
+    The factors belong to the data returned: background, randoms and counts per unit are scaled to its dose fraction
+    (randoms by its square where attribute `thinning` is "activity"); without `background` it is the sum of `randoms`
+    and `scatter`. Duration and injected activity stay those of the full dose. Numbers that the samples differ in are
+    None.
 
     Parameters
     ----------
@@ -145,18 +147,24 @@ def _factors(store: Store, index: Index | None, dose: bool) -> dict[str, Any]:
     for name in ("attenuation", "normalisation", "delayeds"):
         if name in store:
             out[name] = _tensor(store.rows(name, index))
-    scaled = {
-        name: store.rows(name, index) * np.reshape(share, (-1, 1, 1))
-        for name in ("background", "randoms", "scatter")
-        if name in store
-    }
-    if "background" not in scaled and "scatter" in scaled:
-        scaled["background"] = scaled["scatter"] + scaled.get("randoms", np.float32(0))
-    out |= {name: _tensor(value) for name, value in scaled.items() if name != "scatter"}
+    out |= {name: _tensor(values) for name, values in _background(store, index, np.reshape(share, (-1, 1, 1))).items()}
     if "counts_per_unit" in store:
         out["counts_per_unit"] = _common(store.rows("counts_per_unit", index) * share)
     if fraction is not None:
         out["dose_fraction"] = _common(fraction)
+    return out
+
+
+def _background(store: Store, index: Index | None, share: np.ndarray) -> dict[str, np.ndarray]:
+    """Randoms, and randoms + scatter, at a share of the full dose; of these what the store knows."""
+    full = {name: store.rows(name, index) for name in ("background", "randoms", "scatter") if name in store}
+    randoms = full.get("randoms", np.float32(0))
+    if "background" not in full and "scatter" in full:
+        full["background"] = full["scatter"] + randoms
+    fewer = share if store.attributes.get("thinning") == "activity" else np.ones_like(share)
+    out = {"randoms": randoms * (share * fewer)} if "randoms" in full else {}
+    if "background" in full:
+        out["background"] = full["background"] * share - randoms * (share * (1 - fewer))
     return out
 
 

@@ -20,9 +20,11 @@ class Dataset:
 
     Parameters
     ----------
-    arrays : name -> array; see :func:`allpet.scan.simulate.simulate` for names, shapes and units.
+    arrays : name -> array; see :func:`allpet.scan.simulate.simulate` for names, shapes and units, and
+        :mod:`allpet.io.schema` for all that a store knows.
     beam : geometry of the sinograms.
-    attributes : units per array, prompt (tracer, isotope, region, task), seed, version, label names.
+    attributes : units per array, prompt (tracer, isotope, region, task), acquisition (facts that all samples share:
+        scanner, start_s, fwhm_mm, ...), seed, version, label names.
     """
 
     arrays: dict[str, np.ndarray]
