@@ -6,11 +6,10 @@ values chosen to hurt.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -23,18 +22,9 @@ from allpet.io import read, write
 from allpet.io.listmode import open_listmode
 from allpet.scan.core import Image, Scan
 
-
-def _fuzzer() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "fuzz_readers.py"
-    spec = importlib.util.spec_from_file_location("fuzz_readers", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz_readers"] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
-
-
-fuzzer = _fuzzer()
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+fuzzer = import_module("fuzz_readers")
+files_of = import_module("fuzz_files")
 
 
 @pytest.mark.parametrize("name", fuzzer.available())
@@ -106,7 +96,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     write(Scan(torch.ones(2, 6, 5), ParallelBeam(6, 5, 2.0), **known), folder / "a.hs")
     write(Scan(torch.ones(2, 6, 5), RingBeam(6, 5, 100.0, 3)), folder / "ring.hs")
     write(Image(torch.ones(2, 4, 4), ImageGrid(4, 2.0), **known), folder / "b.hv")
-    fuzzer.list_mode(folder).rename(folder / "d.hdr")
+    files_of.list_mode(folder).rename(folder / "d.hdr")
     return {path.name: path for path in folder.iterdir()}
 
 
