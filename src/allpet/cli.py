@@ -73,13 +73,15 @@ class Convert:
     """List mode only: leave out events before this time in s."""
     stop_s: float | None = None
     """List mode only: leave out events from this time on, in s."""
+    to_mu: bool = False
+    """CT in Hounsfield units to attenuation in 1/mm at 511 keV."""
 
     def run(self) -> None:
         _writable(self.target, ("sinogram", "dataset", "image"))
 
         from allpet.io.convert import convert
 
-        convert(self.source, self.target, self.span, self.start_s, self.stop_s)
+        convert(self.source, self.target, self.span, self.start_s, self.stop_s, to_mu=self.to_mu)
         print(self.target)
 
 
@@ -274,6 +276,22 @@ class Recon:
     """Pixels along a side; default: one a bin."""
     iterations: int | None = None
     """Iterations of mlem (50) or osem (10)."""
+    subsets: int = 8
+    """Subsets of the views, for osem."""
+    psf: bool = False
+    """Model the scan's own resolution."""
+    psf_mm: float | None = None
+    """Model this resolution instead: full width at half maximum along the radial axis in mm."""
+    beta: float = 0.0
+    """Weight of the relative difference prior in mm; 0.1 to 1 is useful, 0 leaves it out."""
+    gamma: float = 2.0
+    """Edge preservation of the prior."""
+    epsilon: float | None = None
+    """Keeps the prior smooth where activity is near 0; default: chosen from the data."""
+    across: bool = False
+    """Let the prior see neighbouring planes too."""
+    relaxation: float = 0.1
+    """How fast steps shrink with a prior and several subsets."""
     fwhm_mm: float = 0.0
     """Gaussian filter of the image afterwards, full width at half maximum in mm; default: none."""
     group: int = 1
@@ -295,6 +313,13 @@ class Recon:
             size=self.size,
             iterations=self.iterations,
             group=self.group,
+            subsets=self.subsets,
+            psf=self.psf if self.psf_mm is None else self.psf_mm,
+            beta=self.beta,
+            gamma=self.gamma,
+            epsilon=self.epsilon,
+            across=self.across,
+            relaxation=self.relaxation,
             fwhm_mm=self.fwhm_mm,
             progress=sys.stderr.isatty(),
         )

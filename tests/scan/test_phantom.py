@@ -23,7 +23,7 @@ def _slices(region: str, seed: int, size: int = 128) -> tuple[Canvas, ...]:
     if region == "brain":
         body, fov = random_brain(rng, 4), 256.0
     elif region == "head-neck":
-        body, fov = random_neck(rng, 4), 400.0
+        body, fov = random_neck(rng, 4), 320.0
     else:
         body = random_trunk(rng, 4, region)
     x = (np.arange(size) - (size - 1) / 2) * fov / size
@@ -120,7 +120,7 @@ def test_values_are_physical(region: str, tracer: str) -> None:
     [
         ("chest", "lung blood myocardium mediastinum marrow muscle fat breast spinal_cord mucosa"),
         ("abdomen", "liver spleen kidney_cortex kidney_medulla urine bowel colon stomach_wall pancreas duodenum bile"),
-        ("pelvis", "urine prostate uterus colon bowel marrow cortical_bone muscle blood fat"),
+        ("pelvis", "urine prostate uterus colon marrow cortical_bone muscle blood fat"),
         (
             "head-neck",
             "salivary_gland submandibular_gland thyroid tonsil tongue mucosa eye spinal_cord cerebellum skull blood",

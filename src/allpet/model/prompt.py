@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass
 
 from allpet.errors import AllpetError
+from allpet.scan.plan import REGIONS
+from allpet.scan.tracers import TRACERS as KNOWN_TRACERS
 
-ISOTOPES = {"FDG": "18F", "DOPA": "18F", "PSMA": "68Ga"}
+ISOTOPES = {name: tracer.isotope.name for name, tracer in KNOWN_TRACERS.items()}
 TRACERS = tuple(ISOTOPES)
-REGIONS = ("brain", "head-neck", "chest", "abdomen", "pelvis")
 TASKS = ("generate", "low-dose", "attenuation", "delayed", "convert", "separate")
 _ALIASES = {"fdopa": "dopa", "f-dopa": "dopa", "thorax": "chest", "head": "brain", "head&neck": "head-neck"}
 

@@ -164,8 +164,6 @@ def smooth(planes: torch.Tensor, fwhm: float) -> torch.Tensor:
 
 def _with_background(scan: Scan) -> Scan:
     """The scan with what is known of its background in one array: background, else randoms, else smoothed delayeds."""
-    if scan.background is None and scan.randoms is not None:
-        scan = replace(scan, background=scan.randoms)
     return replace(with_randoms(scan), randoms=None, delayeds=None)
 
 

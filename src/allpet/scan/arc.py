@@ -165,4 +165,5 @@ def arc_correct(scan: Scan, beam: ParallelBeam | None = None) -> Scan:
         attenuation=attenuation,
         background=optional(scan.background),
         delayeds=optional(scan.delayeds),
+        randoms=optional(scan.randoms),
     )

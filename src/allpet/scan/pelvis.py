@@ -60,10 +60,10 @@ def pelvic_organs(rng: np.random.Generator, width: float, depth: float, spine: f
     radius = (volume * 1000 * 0.75 / np.pi) ** (1 / 3)
     floor = -346.0 + (0.0 if female else 10.0)
     bladder = (float(rng.normal(0, 3)), 0.30 * depth, floor + 0.92 * radius)
-    loops = Organ(
+    loops = Organ(  # ileum, which takes up what the colon does, far less than the upper bowel
         (0.0, 0.30 * depth, -235.0),
         (0.62 * width, 0.5 * depth, 70),
-        solid("bowel", float(np.exp(rng.normal(0, 0.25)))),
+        solid("colon", float(np.exp(rng.normal(0, 0.25)))),
         gate=Waves.draw(rng, 45, 80, rms=1.0, count=14),
         band=float(rng.uniform(0.5, 0.85)),
         place="cavity",

@@ -12,7 +12,8 @@ from allpet.scan.acquire import FWHM_MM
 from allpet.scan.scanners import Scanner, scanner
 from allpet.scan.tracers import TRACERS
 
-REGIONS = ("brain", "chest", "abdomen", "head-neck", "pelvis")
+REGIONS = ("brain", "head-neck", "chest", "abdomen", "pelvis")
+"""Order matters: random streams and trained embeddings count on it."""
 SPLITS = ("train", "validation", "test")
 DOSE_RANGE = (0.01, 0.5)
 RATIO_RANGE = (0.5, 2.0)

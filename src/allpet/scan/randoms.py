@@ -95,7 +95,7 @@ def _wide_gaussian(planes: np.ndarray) -> np.ndarray:
 
 
 def with_randoms(scan: Scan) -> Scan:
-    """The scan with smoothed delayeds as background, where it has delayeds and no background yet."""
-    if scan.background is not None or scan.delayeds is None:
+    """The scan with its randoms as background where it has none yet: those it states, else its smoothed delayeds."""
+    if scan.background is not None or (scan.randoms is None and scan.delayeds is None):
         return scan
-    return replace(scan, background=smooth_randoms(scan))
+    return replace(scan, background=smooth_randoms(scan) if scan.randoms is None else scan.randoms)

@@ -23,7 +23,7 @@ from allpet.scan.subject import scan_subject
 from allpet.scan.tracers import TRACERS
 
 TASKS = ("low-dose", "attenuation", "delayed", "convert", "separate")
-FIELD_OF_VIEW_MM = {"brain": 256.0, "head-neck": 400.0, "chest": 512.0, "abdomen": 512.0, "pelvis": 512.0}
+FIELD_OF_VIEW_MM = {"brain": 256.0, "head-neck": 320.0, "chest": 512.0, "abdomen": 512.0, "pelvis": 512.0}
 THINNING = ("time", "activity")
 BACKGROUNDS = ("simulated", "quick")
 _AT_ONCE = 16
@@ -165,7 +165,7 @@ def make_plan(
     ----------
     tracer : "FDG" (or "18F-FDG"), "DOPA", "PSMA"; for "separate" two, as in "FDG + PSMA".
     region : "brain", "head-neck", "chest", "abdomen" or "pelvis".
-    views, bins : size of the sinograms. bin_mm : pitch in mm; default keeps 256 mm (brain), 400 mm (head-neck) or
+    views, bins : size of the sinograms. bin_mm : pitch in mm; default keeps 256 mm (brain), 320 mm (head-neck) or
         512 mm (trunk) in view, with `labels` all that is labelled.
     task : None for ideal projections, or "low-dose", "attenuation", "delayed", "convert", "separate".
     dose_fraction : share of the full dose in `observed`; default 1, for low-dose one per sample, log-uniform in
