@@ -127,6 +127,17 @@ def test_zeros_and_whole_numbers_are_stored_as_chunks_of_their_own(tmp_path: Pat
 # --- reading
 
 
+def test_the_lines_of_the_documentation_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "docs" / "store.md").read_text()
+    blocks = [part.split("```")[0] for part in text.split("```python\n")[1:]]
+    known: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, known)
+    assert len(blocks) == 5 and len(open_store("large.zarr")) == 200 and len(known["few"]) == 3
+    assert len(known["scan"]) == 10 and len(known["everything"]) == 100 and known["n"] == 100
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     index=st.one_of(

@@ -236,8 +236,9 @@ def _in_processes(job: Job, waiting: deque[int], workers: int) -> Generator[Mark
                 elif alone:
                     first, stop = job.span(number)
                     raise AllpetError(
-                        f"{job.target}: the process that makes samples {first} to {stop - 1} keeps dying (killed, or "
-                        "out of memory); what is finished is kept, use the same command with fewer workers to go on"
+                        f"{job.target}: the process that makes samples {first} to {stop - 1} keeps dying (killed, out "
+                        "of memory, or a script without `if __name__ == '__main__':`); what is finished is kept, use "
+                        "the same command with fewer workers to go on"
                     ) from None
                 else:
                     suspects.append(number)
