@@ -365,8 +365,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _fail(f"{error.filename or command.__class__.__name__.lower()}: {error.strerror or error}")
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+    except KeyboardInterrupt as stopped:
+        return _fail(str(stopped) or "interrupted", 130)
     finally:
         RUNNING.reset(running)
     return 0
