@@ -21,7 +21,7 @@ from allpet.io import read, write
 from allpet.io.store import open_store
 from allpet.model import Result
 from allpet.scan import Image, Scan
-from allpet.scan.core import ACTIVITY_MM
+from allpet.scan.units import ACTIVITY_MM
 
 SMALL = ["--views", "32", "--bins", "32"]
 needs_data = pytest.mark.skipif("ALLPET_DATA" not in os.environ, reason="ALLPET_DATA is unset")

@@ -33,9 +33,10 @@ from allpet.report.figures import (
     window_of,
 )
 from allpet.report.page import Section, Table, write_page
-from allpet.scan.core import COUNTS, Scan
+from allpet.scan.core import Scan
 from allpet.scan.dataset import Dataset
 from allpet.scan.simulate import simulate
+from allpet.scan.units import COUNTS
 from allpet.task.baselines import gaussian_estimate
 
 REGIONS = ("brain", "chest", "abdomen")

@@ -13,8 +13,9 @@ from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
 from allpet.io.schema import ACQUISITION, PROMPT
 from allpet.provenance import provenance
-from allpet.scan.core import ACTIVITY, COUNTS, FACTORS, Image, Scan
+from allpet.scan.core import FACTORS, Image, Scan
 from allpet.scan.dataset import Dataset
+from allpet.scan.units import ACTIVITY, COUNTS
 
 HEADER_KEY = "provenance"
 
@@ -57,7 +58,7 @@ def as_dataset(scan: Scan, path: Path, attributes: dict[str, Any]) -> Dataset:
             if factor is not None:
                 arrays[name], units[name] = factor.numpy(), "1" if name in ("attenuation", "normalisation") else COUNTS
         if scan.counts_per_unit is not None:
-            arrays["counts_per_unit"] = np.full(len(scan), scan.counts_per_unit)
+            arrays["counts_per_unit"] = np.broadcast_to(np.asarray(scan.counts_per_unit), len(scan)).copy()
             units["counts_per_unit"] = f"{COUNTS}/({ACTIVITY}*mm)"
     known = {name: getattr(scan, name) for name in ACQUISITION}
     facts = {

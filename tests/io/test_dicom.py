@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, RLELossless, generate_uid
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)
 
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid
@@ -622,6 +629,9 @@ def test_compression(tmp_path: Path) -> None:
         data.save_as(path)
     with pytest.raises(AllpetError, match=r"JPEG-LS.*pylibjpeg|not readable as DICOM"):
         read(folder)
+    packed = pydicom.dcmread(get_testdata_file("image_dfl.dcm"))
+    assert packed.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian
+    assert "deflated" in message(Path(get_testdata_file("image_dfl.dcm")))
 
 
 def test_without_pydicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -657,7 +667,10 @@ def test_damaged_files(whole: list[tuple[Path, bytes]], data: st.DataObject) -> 
         del raw[at : at + width]
     path.write_bytes(raw)
     for source in (path, path.parent):
+        tracemalloc.start()
         try:
             assert isinstance(read(source), Image)
         except AllpetError as error:
             assert "\n" not in str(error)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20  # no room for lengths that a damaged element claims
+        tracemalloc.stop()

@@ -27,12 +27,7 @@ fuzzer = import_module("fuzz_readers")
 files_of = import_module("fuzz_files")
 
 
-UNFINISHED = pytest.mark.xfail(reason="metadata of a store's arrays: zarr's own errors are not all caught yet")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[UNFINISHED] * (name == "store")) for name in fuzzer.available()]
-)
+@pytest.mark.parametrize("name", fuzzer.available())
 def test_damaged_files(tmp_path: Path, name: str) -> None:
     outcome = fuzzer.fuzz(name, 200, 1, tmp_path)
     assert outcome.failures == []

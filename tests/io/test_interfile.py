@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from allpet.io import read, write
 from allpet.io.header import standard_key
 from allpet.io.interfile import stir_views
 from allpet.io.layout import sinogram_header
-from allpet.scan.core import COUNTS, Scan
+from allpet.scan.core import Scan
+from allpet.scan.units import COUNTS
 
 BEAM = ParallelBeam(views=6, bins=5, bin_mm=2.05)
 PLANES = 3
@@ -420,3 +422,14 @@ def test_factor_of_another_size_is_refused(tmp_path: Path) -> None:
 def test_unit_is_kept(tmp_path: Path) -> None:
     write(make_scan(unit="kBq/mL*mm"), tmp_path / "x.hs")
     assert read(tmp_path / "x.hs").unit == "kBq/mL*mm" != COUNTS
+
+
+def test_a_scale_for_each_plane_comes_back_and_bad_ones_do_not(tmp_path: Path) -> None:
+    scale = torch.tensor([0.1, 2.0 / 3.0, 5e7], dtype=torch.float64)
+    write(Scan(torch.ones(3, 6, 5), ParallelBeam(6, 5, 2.0), counts_per_unit=scale), tmp_path / "a.hs")
+    assert torch.equal(read(tmp_path / "a.hs").counts_per_unit, scale)
+    text = (tmp_path / "a.hs").read_text()
+    for bad in ("{ 1, 2 }", "{ 1, 2, x }", "{ 1, 2, 0 }", "{ 1, nan, 2 }", "-1", "{"):
+        (tmp_path / "a.hs").write_text(re.sub(r"counts per unit := .*", f"counts per unit := {bad}", text))
+        with pytest.raises(AllpetError, match="counts per unit"):
+            read(tmp_path / "a.hs")

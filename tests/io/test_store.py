@@ -57,7 +57,8 @@ def test_scan_has_factors_at_its_own_dose(data: Dataset, path: Path) -> None:
     assert np.array_equal(scan.sinogram.numpy(), data.observed)
     share = data.dose_fraction[:, None, None]
     assert np.allclose(scan.background.numpy(), data.background * share)
-    assert scan.dose_fraction is None and scan.counts_per_unit is None
+    assert scan.dose_fraction is None
+    assert np.allclose(scan.counts_per_unit, data.counts_per_unit * data.dose_fraction)
     assert (scan.tracer, scan.isotope, scan.region, scan.unit) == ("FDG", "18F", "abdomen", "counts")
     one = read_store(path, 2)
     assert len(one) == 1

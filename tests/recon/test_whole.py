@@ -15,7 +15,7 @@ from allpet.geometry import ImageGrid, ParallelBeam, RingBeam
 from allpet.project import Projector
 from allpet.recon.whole import METHODS, reconstruct, resample_mumap, smooth, sum_planes
 from allpet.scan import Image, Scan
-from allpet.scan.core import ACTIVITY_MM
+from allpet.scan.units import ACTIVITY_MM
 
 BEAM, GRID = ParallelBeam(60, 48, 4.0), ImageGrid(48, 4.0)
 A = Projector(BEAM, GRID)
@@ -265,3 +265,21 @@ def test_the_filter_has_the_width_it_says_and_keeps_the_total():
     assert torch.equal(smooth(plane, 0.0), plane)
     with pytest.raises(AllpetError, match="0 or more"):
         reconstruct(scan_of_truth(), fwhm_mm=-1)
+
+
+def test_a_scale_for_each_plane():
+    """Planes counted for different times come out alike; summed planes keep the amount."""
+    scan = scan_of_truth()
+    factor = torch.arange(1.0, len(scan) + 1)[:, None, None]
+    planes = replace(
+        scan,
+        sinogram=scan.sinogram * factor,
+        background=scan.background * factor,
+        counts_per_unit=7.0 * factor.flatten(),
+    )
+    torch.testing.assert_close(reconstruct(planes).array, reconstruct(scan).array, rtol=1e-4, atol=1e-3)
+    means, weights = reconstruct(scan).array.mean(dim=(1, 2)), factor.flatten()
+    both = float(reconstruct(planes, group=len(scan)).array.mean())
+    assert both == pytest.approx(float((means * weights).sum() / weights.sum()), rel=0.02)
+    with pytest.raises(AllpetError, match="one for each"):
+        replace(scan, counts_per_unit=torch.ones(len(scan) + 1))

@@ -14,8 +14,8 @@ from allpet import demo
 from allpet.errors import AllpetError
 from allpet.model import Result
 from allpet.scan import Scan
-from allpet.scan.core import ACTIVITY_MM
 from allpet.scan.simulate import simulate
+from allpet.scan.units import ACTIVITY_MM
 from allpet.task.baselines import gaussian_strip
 
 

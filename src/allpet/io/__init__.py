@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from allpet.errors import AllpetError
-from allpet.scan.core import Image, Scan
+
+if TYPE_CHECKING:
+    from allpet.scan.core import Image, Scan
 
 __all__ = ["kind_of", "read", "write"]
 
@@ -94,6 +96,8 @@ def write(what: Scan | Image, path: Path | str) -> None:
     ------
     AllpetError : an ending that is unknown or not for this, or a folder that cannot be written.
     """
+    from allpet.scan.core import Image
+
     path = Path(path)
     kind, _, writer = _ending(path, writing=True)
     if isinstance(what, Image) != (kind == IMAGE):

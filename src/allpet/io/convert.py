@@ -17,7 +17,8 @@ from allpet.io.files import replacing
 from allpet.io.images import UNKNOWN_UNIT
 from allpet.provenance import provenance
 from allpet.save import HEADER_KEY, save
-from allpet.scan.core import ACTIVITY, COUNTS, FACTORS, HU, MU, Acquired, Image, Scan
+from allpet.scan.core import FACTORS, Acquired, Image, Scan
+from allpet.scan.units import ACTIVITY, COUNTS, HU, MU
 
 
 def convert(

@@ -8,6 +8,7 @@ What identifies a person is not read: see :mod:`allpet.io.dicom_facts`.
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import logging
@@ -32,7 +33,7 @@ PRIVATE_GROUP, PRIVATE_CREATOR, PRIVATE_FACTS = 0x0A11, "ALLPET", 0x01
 
 _PET, _CT = "1.2.840.10008.5.1.4.1.1.128", "1.2.840.10008.5.1.4.1.1.2"
 _MULTI_FRAME = (f"{_PET}.1", "1.2.840.10008.5.1.4.1.1.130", f"{_CT}.1", f"{_CT}.2")
-_DEFLATED, _RLE = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5"
+_DEFLATED, _RLE = b"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5"
 _MAX_SIDE = 4096
 _SAME = ("Modality", "Rows", "Columns", "PixelSpacing", "Units", "DecayCorrection")
 
@@ -43,6 +44,18 @@ class _Plane:
 
     path: Path
     data: Any
+
+
+class _Bounded(io.BufferedReader):
+    """A file that never makes room for more than it holds, whatever length a damaged element claims."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self.size = path.stat().st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(self.size - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def require_pydicom() -> Any:
@@ -90,11 +103,11 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _header(path: Path) -> _Plane:
     pydicom = require_pydicom()
-    with _reading(path):
-        meta = pydicom.filereader.read_file_meta_info(path)
-        if text(meta, "TransferSyntaxUID") == _DEFLATED:
+    with _reading(path), _Bounded(path) as handle:
+        if _DEFLATED in handle.read(1 << 16):  # it would be unpacked whole, whatever its size
             raise AllpetError(f"{path}: is deflated DICOM, which is not read; save it as Explicit VR Little Endian")
-        return _Plane(path, pydicom.dcmread(path, stop_before_pixels=True, defer_size=1 << 16))
+        handle.seek(0)
+        return _Plane(path, pydicom.dcmread(handle, stop_before_pixels=True))
 
 
 def _readable(plane: _Plane) -> bool:
@@ -259,7 +272,8 @@ def _plane_mm(path: Path, planes: Sequence[_Plane], at: np.ndarray, normal: np.n
 def _pixels(plane: _Plane) -> np.ndarray:
     """Rescaled values, float64 ``(row, column)``."""
     pydicom = require_pydicom()
-    data = pydicom.dcmread(plane.path)
+    with _Bounded(plane.path) as handle:
+        data = pydicom.dcmread(handle)
     shape = (int(data.Rows), int(data.Columns))
     stored = data.get("PixelData") or data.get("FloatPixelData") or data.get("DoubleFloatPixelData")
     if not stored:

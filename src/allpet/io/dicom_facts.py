@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from allpet.io.images import UNKNOWN_UNIT
-from allpet.scan.core import ACTIVITY, COUNTS, HU, MU
 from allpet.scan.suv import CORRECTED_KEY, FACTOR_KEY, HALF_LIFE_KEY, HALF_LIFE_S, NOTE_KEY, UNITS, mean_decay
+from allpet.scan.units import ACTIVITY, COUNTS, HU, MU
 
 ISOTOPE_CODES = {
     "11C": ("40565003", "C-105A1", "^11^Carbon"),

@@ -25,8 +25,9 @@ from allpet.errors import AllpetError
 from allpet.io.dicom import PRIVATE_CREATOR, PRIVATE_FACTS, PRIVATE_GROUP, require_pydicom
 from allpet.io.dicom_facts import ISOTOPE_CODES
 from allpet.io.images import UNKNOWN_UNIT
-from allpet.scan.core import ACTIVITY, COUNTS, MU, Acquired, Image
+from allpet.scan.core import Acquired, Image
 from allpet.scan.suv import CORRECTED_KEY, UNITS, half_life_s, mean_decay
+from allpet.scan.units import ACTIVITY, COUNTS, MU
 
 _UNITS: dict[str, tuple[str, float, str | None]] = {
     ACTIVITY: ("BQML", 1e3, None),

@@ -117,6 +117,24 @@ class Header:
         """Value of one of our own comment keys as a float, or None."""
         return None if self.own(key) is None else self.number(OWN + key)
 
+    def own_scale(self, key: str, planes: int) -> list[float] | None:
+        """Value of one of our own comment keys: a number, or a list ``{ a, b }`` of one for each plane; None without.
+
+        Raises
+        ------
+        AllpetError : a number that is none or not positive, or a list of another length.
+        """
+        text = self.own(key)
+        if text is None:
+            return None
+        try:
+            numbers = [float(part) for part in text.strip("{} ").split(",")]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (1, planes) or not all(math.isfinite(number) and number > 0 for number in numbers):
+            raise self.fail(f"'{OWN}{key}' must be a positive number, or {planes} in braces, one for each plane")
+        return numbers
+
     def rest(self, known: set[str]) -> dict[str, str]:
         """Keys nobody asked for, in their own spelling, without section titles; of our own keys only the notes."""
         foreign = {

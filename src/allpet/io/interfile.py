@@ -41,9 +41,10 @@ from allpet.io.acquired import acquired
 from allpet.io.files import check_finite, replacing
 from allpet.io.header import Header, millimetres, parse_header
 from allpet.io.layout import INNER_AXES, KNOWN, Segments, axes, layout, sinogram_header
-from allpet.scan.core import COUNTS, FACTORS, Scan
+from allpet.scan.core import FACTORS, Scan
 from allpet.scan.rebin import ring_pairs
 from allpet.scan.scanners import RingScanner, find_scanner
+from allpet.scan.units import COUNTS
 
 _IN_COUNTS = ("background", "delayeds", "randoms")
 
@@ -93,12 +94,13 @@ def read_sinogram(path: Path | str) -> Scan:
     if turned := header.number("view offset (degrees)", 0.0):
         rest["view offset (degrees)"] = header.text("view offset (degrees)")
         rest["position note"] = f"view 0 stands at {turned:g} degrees; it is taken for 0 here"
+    scale = header.own_scale("counts per unit", planes)
     return Scan(
         sinogram,
         geometry,
         header.own("unit") or COUNTS,
         **factors,
-        counts_per_unit=header.own_number("counts per unit"),
+        counts_per_unit=None if scale is None else torch.tensor(scale, dtype=torch.float64),
         plane_mm=_plane_mm(header, stored),
         fwhm_mm=header.own_number("radial resolution (mm)"),
         header=rest,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from allpet.geometry import Geometry, ParallelBeam, RingBeam
 from allpet.io import rawdata
@@ -161,11 +162,18 @@ def sinogram_header(scan: Scan, n: int, data_name: str, own: dict[str, Any] | No
     ]
     notes = {
         "unit": scan.unit,
-        "counts per unit": scan.counts_per_unit,
+        "counts per unit": _scale(scan.counts_per_unit),
         "radial resolution (mm)": scan.fwhm_mm,
         "block": getattr(scan.geometry, "block", None),
     }
     return closing_text(scan, lines, KNOWN | {"planes per segment"}, notes | (own or {}))
+
+
+def _scale(value: float | torch.Tensor | None) -> float | str | None:
+    """Counts per unit as text: one number, or one for each plane in braces."""
+    if value is None or isinstance(value, float):
+        return value
+    return "{ " + ", ".join(repr(float(number)) for number in value) + " }"
 
 
 def segments_of(n: int, facts: dict[str, Any], scanner: RingScanner | None) -> Segments:

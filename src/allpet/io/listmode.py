@@ -23,9 +23,10 @@ from allpet.io.acquired import acquired
 from allpet.io.files import file_size
 from allpet.io.header import Header, parse_header
 from allpet.io.rawdata import data_path
-from allpet.scan.core import COUNTS, Scan
+from allpet.scan.core import Scan
 from allpet.scan.rebin import direct_plane_of, ring_pairs
 from allpet.scan.scanners import RingScanner, find_scanner
+from allpet.scan.units import COUNTS
 
 CHUNK_WORDS = 1 << 20
 HEADER_ENDINGS = (".hdr", ".hdr.stir")
@@ -128,7 +129,7 @@ def open_listmode(path: Path | str) -> ListMode:
     header = parse_header(find_header(Path(path)))
     name = header.text("originating system", "")
     scanner = find_scanner(name)
-    if scanner is None:
+    if scanner is None or scanner != find_scanner("mMR"):
         raise header.fail(f"'originating system' is '{name}'; list mode of the Siemens mMR (2008) can be read")
     for key, right in {
         "%lm event and tag words format (bits)": 32,

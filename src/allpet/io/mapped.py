@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +46,7 @@ class Store:
         return name in self.group
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self.group.array_keys()))
+        return iter(_names(self.path, self.group))
 
     def __getitem__(self, name: str) -> zarr.Array:
         array = _array(self.path, self.group, name)
@@ -186,7 +187,7 @@ def open_store(path: str | os.PathLike[str]) -> Store:
         samples = _array(folder, group, "sinogram").shape[0] if version == 1 else int(attributes["samples"])
         for name in ("prompt", "acquisition", "header"):
             dict(attributes.get(name, {}))
-        if min(block, samples) < 1:
+        if not 1 <= min(block, samples) <= max(block, samples) < 1 << 48:
             raise ValueError(f"samples {samples}, block {block}")
     except AllpetError:
         raise
@@ -195,7 +196,7 @@ def open_store(path: str | os.PathLike[str]) -> Store:
             f"{folder}: geometry or units are missing or damaged ({error}); write the store again"
         ) from None
     store = Store(folder, group, beam, samples, version, block)
-    for name in ("sinogram", *store):
+    for name in ("sinogram", *_names(folder, group)):  # not *store: its length is that of the samples
         array = store[name]
         check_array(folder, name, array.shape, array.dtype, beam, samples)
     return store
@@ -204,11 +205,25 @@ def open_store(path: str | os.PathLike[str]) -> Store:
 def _array(path: Path, group: zarr.Group, name: str) -> zarr.Array:
     import zarr
 
-    array = group.get(name)
+    try:
+        array = group.get(name)
+    except Exception as error:  # zarr raises many kinds for a damaged array
+        reason = type(error).__name__
+        raise AllpetError(f"{path}: array {name!r} is damaged ({reason}); write the store again") from error
     if not isinstance(array, zarr.Array):
-        has = ", ".join(sorted(group.array_keys()))
+        has = ", ".join(_names(path, group))
         raise AllpetError(f"{path}: there is no array {name!r}; the store has {has}")
     return array
+
+
+def _names(path: Path, group: zarr.Group) -> list[str]:
+    """Names of the arrays in order; what else lies in the folder is passed over."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return sorted(group.array_keys())
+    except Exception as error:  # zarr raises many kinds for a damaged array
+        raise AllpetError(f"{path}: an array is damaged ({type(error).__name__}); write the store again") from error
 
 
 def _cut(array: zarr.Array, samples: int) -> zarr.Array:

@@ -24,7 +24,8 @@ from allpet.errors import AllpetError
 from allpet.io.acquired import mass_first
 from allpet.io.files import file_size
 from allpet.io.petsird_scanner import PetsirdScanner
-from allpet.scan.core import COUNTS, Scan
+from allpet.scan.core import Scan
+from allpet.scan.units import COUNTS
 
 _PIECE = 1 << 18  # bytes of events decoded at once
 _BLOCKS = (

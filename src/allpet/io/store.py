@@ -32,8 +32,9 @@ from allpet.io.schema import (
     file_key,
     group_json,
 )
-from allpet.scan.core import COUNTS, Scan
+from allpet.scan.core import Scan
 from allpet.scan.dataset import Dataset
+from allpet.scan.units import COUNTS
 
 if TYPE_CHECKING:
     import torch
@@ -149,7 +150,7 @@ def _factors(store: Store, index: Index | None, dose: bool) -> dict[str, Any]:
             out[name] = _tensor(store.rows(name, index))
     out |= {name: _tensor(values) for name, values in _background(store, index, np.reshape(share, (-1, 1, 1))).items()}
     if "counts_per_unit" in store:
-        out["counts_per_unit"] = _common(store.rows("counts_per_unit", index) * share)
+        out["counts_per_unit"] = store.rows("counts_per_unit", index) * share
     if fraction is not None:
         out["dose_fraction"] = _common(fraction)
     return out

@@ -19,7 +19,8 @@ from allpet.model.prior import LinearPrior
 from allpet.model.prompt import REGIONS, TASKS, TRACERS, Prompt, parse_prompt
 from allpet.model.restorer import Restorer
 from allpet.project import Projector
-from allpet.scan.core import ACTIVITY_MM, Scan
+from allpet.scan.core import Scan
+from allpet.scan.units import ACTIVITY_MM
 
 CONFIG = "config.json"
 PARTS = {

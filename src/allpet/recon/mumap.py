@@ -7,7 +7,8 @@ import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid
-from allpet.scan.core import HU, Image
+from allpet.scan.core import Image
+from allpet.scan.units import HU
 
 LARGEST_MU = 0.05
 LOWEST_CT = -100.0

@@ -16,8 +16,9 @@ from allpet.recon.mumap import check_mumap, resample_mumap
 from allpet.recon.osem import RELAXATION, mlem, osem
 from allpet.recon.prior import RelativeDifference
 from allpet.recon.psf import check_fwhm
-from allpet.scan.core import ACTIVITY, COUNTS, Image, Scan
+from allpet.scan.core import Image, Scan
 from allpet.scan.randoms import with_randoms
+from allpet.scan.units import ACTIVITY, COUNTS
 
 METHODS = ("fbp", "mlem", "osem")
 PLANES_AT_ONCE = 16
@@ -100,13 +101,13 @@ def reconstruct(
     assert isinstance(beam, ParallelBeam)
     grid = beam.image_grid(min(beam.bins, LARGEST_GRID) if size is None else size)
     projector = Projector(beam, grid)
-    unit, scale = ACTIVITY, 1.0
+    unit, scale = ACTIVITY, torch.ones(())
     if scan.unit == COUNTS and scan.counts_per_unit is None:
         unit = "counts/mm"
     elif scan.unit == COUNTS:
-        scale = float(scan.counts_per_unit or 1)
+        scale = torch.as_tensor(scan.counts_per_unit).to(torch.float32)
     if beta != 0:
-        small = SMALL * _even_level(scan, beam) if epsilon is None else epsilon * scale
+        small = SMALL * _even_level(scan, beam) if epsilon is None else epsilon * float(scale.mean())
         how = replace(
             how, prior=RelativeDifference(beta, gamma, small, scan.plane_mm / grid.pixel_mm if across else None)
         )
@@ -120,7 +121,10 @@ def reconstruct(
         if mumap is not None:
             mu = resample_mumap(mumap, grid, len(scan), scan.plane_mm, some)
             part = replace(part, attenuation=_attenuation(mu, projector, how.subsets))
-        out[some] = smooth(_planes(part, projector, how).div_(scale), fwhm_mm / grid.pixel_mm)
+        out[some] = smooth(
+            _planes(part, projector, how).div_(scale[some, None, None] if scale.ndim else scale),
+            fwhm_mm / grid.pixel_mm,
+        )
     return Image(out, grid, unit, scan.plane_mm, **scan.acquired())
 
 
@@ -212,7 +216,10 @@ def sum_planes(scan: Scan, group: int) -> Scan:
     def summed(planes: torch.Tensor | None) -> torch.Tensor | None:
         return None if planes is None else torch.stack([part.sum(dim=0) for part in planes.split(group)])
 
-    sinogram, normalisation = summed(scan.sinogram), summed(scan.efficiency)
+    efficiency, scale = scan.efficiency, scan.counts_per_unit
+    if torch.is_tensor(scale):
+        efficiency, scale = efficiency * (scale / scale.mean())[:, None, None].float(), float(scale.mean())
+    sinogram, normalisation = summed(scan.sinogram), summed(efficiency)
     assert sinogram is not None
     return replace(
         scan,
@@ -222,6 +229,7 @@ def sum_planes(scan: Scan, group: int) -> Scan:
         background=summed(scan.background),
         delayeds=summed(scan.delayeds),
         randoms=summed(scan.randoms),
+        counts_per_unit=scale,
         plane_mm=scan.plane_mm * group,
     )
 

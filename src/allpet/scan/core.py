@@ -10,12 +10,8 @@ import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import Geometry, ImageGrid, ParallelBeam
+from allpet.scan.units import ACTIVITY, COUNTS
 
-COUNTS = "counts"
-ACTIVITY_MM = "kBq/mL*mm"
-ACTIVITY = "kBq/mL"
-MU = "1/mm"
-HU = "HU"
 FACTORS = ("attenuation", "background", "normalisation", "delayeds", "randoms")
 """Arrays of a scan that lie beside its sinogram, same shape."""
 
@@ -35,6 +31,17 @@ def _as_planes(name: str, value: Any, shape: tuple[int, ...] | None = None) -> t
     if not bool(torch.isfinite(array).all()):
         raise AllpetError(f"{name} holds NaN or infinite values; every value must be finite")
     return array
+
+
+def _scale(value: Any, planes: int) -> float | torch.Tensor:
+    """One positive number, or one for each plane."""
+    scale = torch.as_tensor(value, dtype=torch.float64).reshape(-1)
+    if scale.numel() not in (1, planes) or not bool((torch.isfinite(scale) & (scale > 0)).all()):
+        shown = value if scale.numel() < 4 else f"{scale.numel()} numbers"
+        raise AllpetError(
+            f"counts per unit is {shown}; it must be a positive number, or one for each of {planes} planes"
+        )
+    return float(scale[0]) if bool((scale == scale[0]).all()) else scale
 
 
 @dataclass(kw_only=True)
@@ -90,7 +97,8 @@ class Scan(Acquired):
     randoms : the part of `background` that is randoms, in counts, same shape, or None if not known apart.
     normalisation : bin efficiencies >= 0 (0 marks missing data: a detector gap), same shape, or None for 1.
     delayeds : measured delayed coincidences in counts, same shape, or None.
-    counts_per_unit : counts per kBq/mL*mm at efficiency 1, or None if uncalibrated.
+    counts_per_unit : counts per kBq/mL*mm at efficiency 1: a number, one for each plane where they differ (float64
+        ``(n,)``), or None if uncalibrated.
     plane_mm : distance between planes in mm.
     fwhm_mm : resolution along the radial axis (full width at half maximum of a Gaussian) in mm, or None.
     """
@@ -103,7 +111,7 @@ class Scan(Acquired):
     normalisation: torch.Tensor | None = None
     delayeds: torch.Tensor | None = None
     randoms: torch.Tensor | None = None
-    counts_per_unit: float | None = None
+    counts_per_unit: float | torch.Tensor | None = None
     plane_mm: float = 1.0
     fwhm_mm: float | None = None
 
@@ -117,6 +125,9 @@ class Scan(Acquired):
             value = getattr(self, name)
             if value is not None:
                 setattr(self, name, _as_planes(name, value, shape))
+
+        if self.counts_per_unit is not None:
+            self.counts_per_unit = _scale(self.counts_per_unit, shape[0])
 
     @classmethod
     def from_array(cls, sinogram: Any, bin_mm: float, **known: Any) -> Scan:
@@ -151,6 +162,8 @@ class Scan(Acquired):
     def planes(self, index: slice) -> Scan:
         """The same scan restricted to some planes."""
         cut = {name: getattr(self, name)[index] for name in ("sinogram", *FACTORS) if getattr(self, name) is not None}
+        if torch.is_tensor(self.counts_per_unit):
+            cut["counts_per_unit"] = self.counts_per_unit[index]
         return replace(self, **cut)
 
     def with_sinogram(self, sinogram: torch.Tensor, **changes: Any) -> Scan:

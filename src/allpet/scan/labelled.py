@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from allpet.errors import AllpetError
-from allpet.scan.core import Image
 from allpet.scan.mumap import hu_to_mu
 from allpet.scan.phantom import LABEL, LABELS, MU, Canvas, Lesion, Waves, draw_levels
+
+if TYPE_CHECKING:
+    from allpet.scan.core import Image
 
 COLUMNS = ("label", "name", "tissue", "gain", "mu")
 TABLES = Path(__file__).parent / "tables"
@@ -181,6 +184,7 @@ def _same_grid(ct: str, labels: Image, name: str) -> np.ndarray:
 
 def _read_image(path: str) -> Image:
     from allpet.io import read
+    from allpet.scan.core import Image
 
     image = read(path)
     if not isinstance(image, Image):

@@ -15,12 +15,12 @@ import numpy as np
 
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
-from allpet.scan.core import ACTIVITY, ACTIVITY_MM, COUNTS, MU
 from allpet.scan.dataset import Dataset
 from allpet.scan.phantom import LABELS
 from allpet.scan.plan import REGIONS, SPLITS, Plan
 from allpet.scan.subject import scan_subject
 from allpet.scan.tracers import TRACERS
+from allpet.scan.units import ACTIVITY, ACTIVITY_MM, COUNTS, MU
 
 TASKS = ("low-dose", "attenuation", "delayed", "convert", "separate")
 FIELD_OF_VIEW_MM = {"brain": 256.0, "head-neck": 320.0, "chest": 512.0, "abdomen": 512.0, "pelvis": 512.0}

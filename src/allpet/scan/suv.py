@@ -13,7 +13,8 @@ import math
 from dataclasses import replace
 
 from allpet.errors import AllpetError
-from allpet.scan.core import ACTIVITY, Acquired, Image
+from allpet.scan.core import Acquired, Image
+from allpet.scan.units import ACTIVITY
 
 UNITS = {"weight": "SUV", "lean": "SUL", "lean-james": "SUL-James", "surface": "SUV-BSA"}
 """Unit of an image by what it is normalised to: g/mL, for ``surface`` cm2/mL."""

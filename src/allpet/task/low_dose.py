@@ -18,8 +18,9 @@ import torch
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
 from allpet.scan.arc import line_coordinates
-from allpet.scan.core import COUNTS, Scan
+from allpet.scan.core import Scan
 from allpet.scan.randoms import with_randoms
+from allpet.scan.units import COUNTS
 from allpet.task.carry import Carrier
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from allpet.geometry import ImageGrid, ParallelBeam
 from allpet.mask import MaskFamily, draw_masks, project_mask
 from allpet.model.prompt import REGIONS, TASKS, TRACERS
 from allpet.project import Projector
-from allpet.scan.core import ACTIVITY_MM
 from allpet.scan.dataset import Dataset
+from allpet.scan.units import ACTIVITY_MM
 from allpet.train.augment import mirror, place, turn
 
 CROPS = MaskFamily(counts=(1, 2), sizes=(0.25, 0.9), weights=(1.0, 1.0), hollow=0.0, layouts=("uniform", "central"))

@@ -1,0 +1,7 @@
+"""Units of arrays, as text."""
+
+COUNTS = "counts"
+ACTIVITY_MM = "kBq/mL*mm"
+ACTIVITY = "kBq/mL"
+MU = "1/mm"
+HU = "HU"
