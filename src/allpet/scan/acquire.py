@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import ndimage, sparse
+from scipy import sparse
 
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
@@ -65,7 +65,7 @@ class _Plane:
     ends: np.ndarray
 
 
-_RINGS = 8
+_RINGS = 16
 
 
 @lru_cache(maxsize=4)
@@ -274,12 +274,28 @@ def expected_counts(rates: Coincidences, counts: float, normalisation: np.ndarra
     return Expected(detected(rates.trues) + background, background, randoms, float(scale))
 
 
+@lru_cache(maxsize=4)
+def _smoothing(views: int, bins: int, sigma_views: float, sigma_bins: float) -> tuple[np.ndarray, ...]:
+    """Matrices of :func:`smooth_views`: views among themselves, views from beyond the seam, bins."""
+
+    def kernel(distance: np.ndarray, sigma: float) -> np.ndarray:
+        weight = np.exp(-((distance / sigma) ** 2) / 2) / (sigma * math.sqrt(2 * math.pi))
+        return np.asarray(weight)
+
+    apart = np.arange(views)[:, None] - np.arange(views)
+    turns = (kernel(apart + 2 * views * k, sigma_views) for k in (-1, 0, 1))
+    beyond = (kernel(apart + views * k, sigma_views) for k in (-1, 1))
+    across = kernel(np.arange(bins)[:, None] - np.arange(bins), sigma_bins)
+    return sum(turns, np.zeros(apart.shape)), sum(beyond, np.zeros(apart.shape)), across
+
+
 def smooth_views(sinogram: np.ndarray, sigma_views: float, sigma_bins: float) -> np.ndarray:
-    """Gaussian smoothing of one sinogram ``(view, radial)`` that continues across the mirrored seam."""
-    pad = min(len(sinogram), math.ceil(4 * sigma_views))
-    wrapped = np.concatenate((sinogram[-pad:, ::-1], sinogram, sinogram[:pad, ::-1]))
-    smooth = ndimage.gaussian_filter(wrapped, (sigma_views, sigma_bins), mode="constant")
-    return smooth[pad : pad + len(sinogram)]
+    """Gaussian smoothing of one sinogram ``(view, radial)`` that continues across the mirrored seam.
+
+    Sigmas of less than one view or bin are too narrow for it.
+    """
+    own, beyond, across = _smoothing(*sinogram.shape, sigma_views, sigma_bins)
+    return np.asarray((own @ sinogram + beyond @ sinogram[:, ::-1]) @ across)
 
 
 def smooth_background(

@@ -126,14 +126,19 @@ class Brain:
         few_x, few_y = (_thinned(axis, step) for axis in (x, y))
         maps = template()
         place = self._place(few_x, few_y, z)
-        outside = _sample(maps.distance, place, 2.0)
+        smooth = (maps.distance, maps.ventricles)  # on voxels of 2 mm: looked up at half as many points again
+        thin = [part[::2, ::2] for part in (np.pad(part, (0, 1), mode="edge") for part in place)]
+        outside, near = (
+            _between(_between(_sample(volume, thin, 2.0), len(few_y), 2).T, len(few_x), 2).T for volume in smooth
+        )
         index = np.flatnonzero(outside < 4)
         at = [part.ravel()[index] for part in place]
         out = [outside]
-        for volume, voxel_mm in ((maps.grey, 1.0), (maps.white, 1.0), (maps.ventricles, 2.0)):
-            values = np.zeros_like(outside)
-            values.ravel()[index] = _sample(volume, at, voxel_mm)
+        for volume in (maps.grey, maps.white):
+            values = np.zeros(outside.shape, np.float32)
+            values.ravel()[index] = _sample(volume, at)
             out.append(values)
+        out.append(near)
         if step == 1:
             return out
         return [_between(_between(values, len(y), step).T, len(x), step).T for values in out]

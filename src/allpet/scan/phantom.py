@@ -253,14 +253,22 @@ class Canvas:
     @property
     def labels(self) -> np.ndarray:
         """uint8 label map, values as in `LABELS`; mixed pixels take the tissue with the largest share."""
-        out = self.tissue.copy()
-        out[self.tissue >= _LESION] = LABEL["lesion"]
-        out[(self.tissue >= _LESION) & (self.tissue % 2 == 1)] = LABEL["lesion centre"]
+        return self.thin_labels(1)
+
+    def thin_labels(self, step: int) -> np.ndarray:
+        """The label map of the middle pixel of every `step` by `step` pixels, see :attr:`labels`."""
+        middle = slice(step // 2, None, step)
+        out = self.tissue[middle, middle].copy()
+        lesion = out >= _LESION
+        out[lesion] = np.where(out[lesion] % 2 == 1, LABEL["lesion centre"], LABEL["lesion"])
         for index, weights in self.mixtures:
+            rows, columns = np.divmod(index, self.tissue.shape[1])
+            seen = (rows % step == step // 2) & (columns % step == step // 2)
+            rows, columns = rows[seen] // step, columns[seen] // step
+            mixed = out[rows, columns] == _MIXED
+            largest = np.argmax(np.stack([weight[seen][mixed] for weight in weights.values()]), axis=0)
             names = np.array([LABEL[name] for name in weights], np.uint8)
-            mixed = self.tissue.ravel()[index] == _MIXED
-            largest = np.argmax(np.stack([weight[mixed] for weight in weights.values()]), axis=0)
-            out.ravel()[index[mixed]] = names[largest]
+            out[rows[mixed], columns[mixed]] = names[largest]
         return out
 
 

@@ -124,7 +124,7 @@ def _scan_slices(
     count = len(slices)
     out = {
         "mumap": block_mean(mu, (-1, -2)),
-        "labels": np.stack([canvas.labels[middle, middle] * inside for canvas in drawn]),
+        "labels": np.stack([canvas.thin_labels(OVERSAMPLING) * inside for canvas in drawn]),
         "attenuation": attenuation,
         "subject": np.full(count, subject, np.int32),
         "level_mm": body.levels[list(slices)].astype(np.float32),
