@@ -79,14 +79,14 @@ def _plane(size: int) -> _Plane:
     return _Plane(order, x[order], y[order], np.cumsum(np.bincount(ring[inside], minlength=_RINGS)))
 
 
-def _matrix(size: int, views: int, view: int) -> sparse.csc_array:
+def _matrix(size: int, views: int, first: int, stop: int) -> sparse.csc_array:
+    """Pixels of :func:`_plane` to the bins of the views `first` to `stop` - 1, ``((stop - first) * size, pixels)``."""
     plane = _plane(size)
-    return _strip_matrix(size, math.pi * view / views, plane.x, plane.y)
+    each = [_strip_matrix(size, math.pi * view / views, plane.x, plane.y) for view in range(first, stop)]
+    return each[0] if len(each) == 1 else sparse.vstack(each, format="csc")
 
 
-@lru_cache(maxsize=2)
-def _cached_matrices(size: int, views: int, count: int) -> list[sparse.csc_array]:
-    return [_matrix(size, views, view) for view in range(count)]
+_cached_matrix = lru_cache(maxsize=2)(_matrix)
 
 
 def _symmetric(images: np.ndarray, views: int) -> list[np.ndarray]:
@@ -115,6 +115,7 @@ def strip_project(images: np.ndarray, views: int, pixel_mm: float) -> np.ndarray
     symmetric = [np.asarray(part, np.float32).reshape(n, -1) for part in _symmetric(images, views)]
     count = views if len(symmetric) == 1 else views // 4 + 1
     cached = count * len(plane.pixels) <= _KEEP_VIEW_PIXELS
+    at_once = count if cached else 1
     out = np.empty((n, views, size), np.float32)
     for start in range(0, n, _IMAGES_AT_ONCE):
         some = slice(start, min(start + _IMAGES_AT_ONCE, n))
@@ -122,13 +123,14 @@ def strip_project(images: np.ndarray, views: int, pixel_mm: float) -> np.ndarray
         last = int(plane.ends[np.searchsorted(plane.ends, used[-1] + 1)]) if used.size else 0
         stack = np.concatenate([part[some, plane.pixels[:last]] for part in symmetric]).T
         stack = np.ascontiguousarray(stack)
-        for view in range(count):
-            whole = _cached_matrices(size, views, count)[view] if cached else _matrix(size, views, view)
+        for first in range(0, count, at_once):
+            whole = (_cached_matrix if cached else _matrix)(size, views, first, first + at_once)
             stop = whole.indptr[last]
-            matrix = sparse.csc_array(
-                (whole.data[:stop], whole.indices[:stop], whole.indptr[: last + 1]), shape=(size, last)
-            )
-            _put(out[some], (matrix @ stack).reshape(size, len(symmetric), -1).transpose(1, 2, 0), view)
+            kept = (whole.data[:stop], whole.indices[:stop], whole.indptr[: last + 1])
+            lines = sparse.csc_array(kept, shape=(at_once * size, last)) @ stack
+            lines = lines.reshape(at_once, size, len(symmetric), -1).transpose(0, 2, 3, 1)
+            for view, line in enumerate(lines, first):
+                _put(out[some], line, view)
     out *= np.float32(pixel_mm)
     return out
 
