@@ -56,7 +56,9 @@ class _Plane:
 
     Parameters
     ----------
-    pixels : flat indices. x, y : unit coordinates. ends : pixels within each ring, ascending.
+    pixels : flat indices ``(m, 4)``: of the pixel itself, and of those that stand in its place where the image is
+        turned by 90 degrees (its projections are then those half the views further), swapped in x and y (mirrored at
+        45 degrees), and both. x, y : unit coordinates. ends : pixels within each ring, ascending.
     """
 
     pixels: np.ndarray
@@ -76,7 +78,11 @@ def _plane(size: int) -> _Plane:
     ring = np.minimum((radius * _RINGS).astype(np.int32), _RINGS - 1)
     inside = np.flatnonzero(radius <= 1)
     order = inside[np.argsort(ring[inside], kind="stable")]
-    return _Plane(order, x[order], y[order], np.cumsum(np.bincount(ring[inside], minlength=_RINGS)))
+    own = np.arange(size * size).reshape(size, size)
+    swapped = np.rot90(own, 2).T
+    turned = [np.rot90(index, -1) for index in (own, swapped)]
+    pixels = np.stack([index.ravel()[order] for index in (own, turned[0], swapped, turned[1])], axis=1)
+    return _Plane(pixels, x[order], y[order], np.cumsum(np.bincount(ring[inside], minlength=_RINGS)))
 
 
 def _matrix(size: int, views: int, first: int, stop: int) -> sparse.csc_array:
@@ -87,15 +93,6 @@ def _matrix(size: int, views: int, first: int, stop: int) -> sparse.csc_array:
 
 
 _cached_matrix = lru_cache(maxsize=2)(_matrix)
-
-
-def _symmetric(images: np.ndarray, views: int) -> list[np.ndarray]:
-    """The images, and those whose projections at a view are the images' own at other views: turned by 90 degrees
-    (half the views further), swapped in x and y (mirrored at 45 degrees), and both."""
-    if views % 2:
-        return [images]
-    swapped = np.rot90(images, 2, axes=(1, 2)).transpose(0, 2, 1)
-    return [turned for image in (images, swapped) for turned in (image, np.rot90(image, -1, axes=(1, 2)))]
 
 
 def strip_project(images: np.ndarray, views: int, pixel_mm: float) -> np.ndarray:
@@ -112,23 +109,23 @@ def strip_project(images: np.ndarray, views: int, pixel_mm: float) -> np.ndarray
     """
     n, size = images.shape[0], images.shape[-1]
     plane = _plane(size)
-    symmetric = [np.asarray(part, np.float32).reshape(n, -1) for part in _symmetric(images, views)]
-    count = views if len(symmetric) == 1 else views // 4 + 1
+    symmetric = 1 if views % 2 else 4
+    pixels, count = plane.pixels[:, :symmetric], views if views % 2 else views // 4 + 1
     cached = count * len(plane.pixels) <= _KEEP_VIEW_PIXELS
     at_once = count if cached else 1
     out = np.empty((n, views, size), np.float32)
     for start in range(0, n, _IMAGES_AT_ONCE):
         some = slice(start, min(start + _IMAGES_AT_ONCE, n))
-        used = np.flatnonzero((symmetric[0][some] != 0).any(axis=0)[plane.pixels])
+        values = np.ascontiguousarray(images[some].reshape(some.stop - start, -1).T, dtype=np.float32)
+        used = np.flatnonzero(values.any(axis=1)[pixels[:, 0]])
         last = int(plane.ends[np.searchsorted(plane.ends, used[-1] + 1)]) if used.size else 0
-        stack = np.concatenate([part[some, plane.pixels[:last]] for part in symmetric]).T
-        stack = np.ascontiguousarray(stack)
+        stack = values[pixels[:last]].reshape(last, symmetric * (some.stop - start))
         for first in range(0, count, at_once):
             whole = (_cached_matrix if cached else _matrix)(size, views, first, first + at_once)
             stop = whole.indptr[last]
             kept = (whole.data[:stop], whole.indices[:stop], whole.indptr[: last + 1])
             lines = sparse.csc_array(kept, shape=(at_once * size, last)) @ stack
-            lines = lines.reshape(at_once, size, len(symmetric), -1).transpose(0, 2, 3, 1)
+            lines = lines.reshape(at_once, size, symmetric, -1).transpose(0, 2, 3, 1)
             for view, line in enumerate(lines, first):
                 _put(out[some], line, view)
     out *= np.float32(pixel_mm)
