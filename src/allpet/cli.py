@@ -20,10 +20,11 @@ from tyro.conf import Positional, arg, subcommand
 from allpet import __version__
 from allpet.errors import AllpetError
 from allpet.evaluation import Count, Evaluate, File
+from allpet.io import writable
 from allpet.provenance import RUNNING
+from allpet.simulation import Out, Simulate
 
 In = Positional[Annotated[Path, arg(metavar="IN")]]
-Out = Positional[Annotated[Path, arg(metavar="OUT")]]
 STYLE = (tyro.conf.DisallowNone, tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
 SCAN_KINDS = ("sinogram", "dataset")
 
@@ -77,79 +78,12 @@ class Convert:
     """CT in Hounsfield units to attenuation in 1/mm at 511 keV."""
 
     def run(self) -> None:
-        _writable(self.target, ("sinogram", "dataset", "image"))
+        writable(self.target, ("sinogram", "dataset", "image"))
 
         from allpet.io.convert import convert
 
         convert(self.source, self.target, self.span, self.start_s, self.stop_s, to_mu=self.to_mu)
         print(self.target)
-
-
-@dataclass
-class Simulate:
-    """Simulated sinograms with their truth, as a dataset store; killed at any moment, the same command goes on."""
-
-    out: Out
-    """The store to write (.zarr)."""
-    tracer: str = "FDG"
-    """FDG, DOPA or PSMA, with or without isotope; for separate two, as in "FDG + PSMA"."""
-    region: str = "brain"
-    """brain, head-neck, chest, abdomen or pelvis."""
-    n: Count = 8
-    """Number of sinograms."""
-    views: int = 128
-    """Views over 180 degrees."""
-    bins: int = 128
-    """Radial bins."""
-    bin_mm: float | None = None
-    """Radial pitch in mm; default: the region's field of view over the bins."""
-    task: str | None = None
-    """Task to make pairs for: low-dose, attenuation, delayed, convert, separate; default: ideal projections."""
-    dose_fraction: float | None = None
-    """Share of the full dose in the task's input; default: drawn for low-dose, else 1."""
-    counts: float = 500_000.0
-    """Expected prompts of a slice at full dose."""
-    thinning: Literal["time", "activity"] = "time"
-    """What a low dose is: a shorter time, or less activity, which makes fewer randoms yet."""
-    scanner: str | None = None
-    """mMR, Vision600, uEXPLORER, DiscoveryMI or a TOML file; default: 4.5 mm resolution, no gaps."""
-    background: Literal["simulated", "quick"] = "simulated"
-    """Single-scatter simulation and randoms from singles, or smooth stand-ins for both."""
-    to: str | None = None
-    """convert: the other tracer."""
-    delay_minutes: float | None = None
-    """delayed: from the first frame to the delayed one; default: what is usual for the tracer."""
-    stagger_minutes: float = 20.0
-    """separate: from the first injection to the second."""
-    ratio: float | None = None
-    """separate: second over first activity; default: drawn from 1/2 to 2."""
-    slices_per_subject: int = 4
-    """Slices of each subject."""
-    slice_mm: float | None = None
-    """Distance between neighbouring slices; default: spread over the region."""
-    labels: Path | None = None
-    """Labelled volume (.nii.gz, .hv) to scan instead of simulated bodies."""
-    table: Path | None = None
-    """Its table (.csv): label, tissue, and maybe name, gain, mu."""
-    ct: Path | None = None
-    """CT of the same grid in HU, which gives mu."""
-    seed: int = 0
-    """Seed of bodies and noise."""
-    split: Literal["train", "validation", "test"] = "train"
-    """Which subjects; the three never share one."""
-    workers: int | None = None
-    """Processes; default: one for each core. Samples do not depend on it."""
-
-    def run(self) -> None:
-        _writable(self.out, ("dataset",))
-
-        from allpet.provenance import provenance
-        from allpet.scan.simulate import simulate_store
-
-        options = {name: value for name, value in vars(self).items() if name not in ("out", "n", "workers")}
-        extra = {"provenance": provenance(seed=self.seed)}
-        simulate_store(self.out, self.n, self.workers, sys.stderr.isatty(), extra, **options)
-        print(self.out)
 
 
 @dataclass
@@ -203,7 +137,7 @@ class Generate:
     """Model folder; default: the shipped weights."""
 
     def run(self) -> None:
-        _writable(self.out, SCAN_KINDS)
+        writable(self.out, SCAN_KINDS)
 
         from allpet.model import AllPET
         from allpet.save import save
@@ -239,7 +173,7 @@ class Apply:
     """Model folder; default: the shipped weights."""
 
     def run(self) -> None:
-        _writable(self.out, SCAN_KINDS)
+        writable(self.out, SCAN_KINDS)
 
         from allpet.io import read
         from allpet.model import AllPET
@@ -298,7 +232,7 @@ class Recon:
     """Sum so many neighbouring planes first, where counts are few."""
 
     def run(self) -> None:
-        _writable(self.out, ("image",))
+        writable(self.out, ("image",))
 
         from allpet.io import read
         from allpet.recon.whole import reconstruct
@@ -390,19 +324,6 @@ def ending(path: Path) -> str:
 def beside_name(path: Path, suffix: str) -> Path:
     """``scan.hs``, ``-std`` -> ``scan-std.hs``."""
     return path.with_name(path.name[: len(path.name) - len(ending(path))] + suffix + ending(path))
-
-
-def _writable(path: Path, kinds: tuple[str, ...]) -> None:
-    """Fail before the work rather than after it."""
-    from allpet.io import DATASET, kind_of
-
-    kind = kind_of(path)
-    if kind != DATASET:  # which save() writes
-        kind = kind_of(path, writing=True)
-    if kind not in kinds:
-        raise AllpetError(f"{path}: its ending stands for {kind}; this writes {' or '.join(kinds)}")
-    if not path.absolute().parent.is_dir():
-        raise AllpetError(f"{path}: folder '{path.parent}' does not exist; create it first")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from allpet.errors import AllpetError
 if TYPE_CHECKING:
     from allpet.scan.core import Image, Scan
 
-__all__ = ["kind_of", "read", "write"]
+__all__ = ["kind_of", "read", "writable", "write"]
 
 LIST_MODE, SINOGRAM, IMAGE, DATASET = "list mode", "sinogram", "image", "dataset"
 PETSIRD = "PETSIRD list mode"
@@ -85,6 +85,22 @@ def read(path: Path | str) -> Scan | Image:
     if not path.exists():
         raise AllpetError(f"{path}: does not exist; give an existing file")
     return _function(reader)(path)
+
+
+def writable(path: Path, kinds: tuple[str, ...]) -> None:
+    """Fail before the work rather than after it: an ending that stands for something else, a folder that is not there.
+
+    Raises
+    ------
+    AllpetError : see above.
+    """
+    kind = kind_of(path)
+    if kind != DATASET:  # which save() writes
+        kind = kind_of(path, writing=True)
+    if kind not in kinds:
+        raise AllpetError(f"{path}: its ending stands for {kind}; this writes {' or '.join(kinds)}")
+    if not path.absolute().parent.is_dir():
+        raise AllpetError(f"{path}: folder '{path.parent}' does not exist; create it first")
 
 
 def write(what: Scan | Image, path: Path | str) -> None:

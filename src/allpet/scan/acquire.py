@@ -117,7 +117,7 @@ def strip_project(images: np.ndarray, views: int, pixel_mm: float) -> np.ndarray
     for start in range(0, n, _IMAGES_AT_ONCE):
         some = slice(start, min(start + _IMAGES_AT_ONCE, n))
         values = np.ascontiguousarray(images[some].reshape(some.stop - start, -1).T, dtype=np.float32)
-        used = np.flatnonzero(values.any(axis=1)[pixels[:, 0]])
+        used = np.flatnonzero(np.any(values, axis=1)[pixels[:, 0]])
         last = int(plane.ends[np.searchsorted(plane.ends, used[-1] + 1)]) if used.size else 0
         stack = values[pixels[:last]].reshape(last, symmetric * (some.stop - start))
         for first in range(0, count, at_once):
