@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from allpet.scan.organ import Fields, Layer, Organ, about, bumps, near, solid, superellipse
+from allpet.scan.organ import Fields, Layer, Organ, Posed, about, bumps, near, solid, superellipse
 from allpet.scan.phantom import MU_BONE, MU_CORTICAL, MU_GAS, Canvas, Lesion, Waves, draw_levels
 
 RANGE_MM = (-100.0, 42.0)
@@ -32,7 +32,7 @@ _OUTLINE = np.array(
 
 
 @dataclass(frozen=True)
-class HeadNeck:
+class HeadNeck(Posed):
     """One subject's head and neck; see :class:`allpet.scan.trunk.Trunk` for the fields that have the same names."""
 
     size: tuple[float, float, float]
@@ -41,10 +41,6 @@ class HeadNeck:
     squareness: float
     organs: tuple[Organ, ...]
     spine: tuple[float, float, float]
-    warp: tuple[Waves, Waves]
-    pose: tuple[float, float, float]
-    texture: Waves
-    coarse: Waves
     lesions: tuple[Lesion, ...]
     weight_kg: float
     levels: np.ndarray
@@ -54,12 +50,8 @@ class HeadNeck:
         whole = Canvas.blank(x, y, z)
         width, depth, middle = self._outline(z)
         canvas = whole.part(self.pose[1], self.pose[2] + middle, max(width, depth) + self.fat_mm + self.chin_mm + 40)
-        x, y = canvas.x, canvas.y
-        turn, dx, dy = self.pose
-        u = (np.cos(turn) * (x - dx))[None, :] + (np.sin(turn) * (y - dy))[:, None] + self.warp[0].on_grid(x, y, z)
-        v = (np.cos(turn) * (y - dy))[:, None] - (np.sin(turn) * (x - dx))[None, :] + self.warp[1].on_grid(x, y, z)
-        u, v = u.astype(np.float32), v.astype(np.float32)
-        fine, coarse = self.texture.on_grid(x, y, z), self.coarse.on_grid(x, y, z)
+        u, v = self.coordinates(canvas)
+        fine, coarse = self.textures(canvas)
         radius = superellipse(u, v - middle, width, depth, self.squareness)
         canvas.paint(superellipse(u, v - middle, width + self.fat_mm, depth + self.fat_mm, self.squareness) < 1, "fat")
         flesh = radius < 1

@@ -27,6 +27,35 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Posed:
+    """What a body needs to have coordinates of its own.
+
+    Parameters
+    ----------
+    warp : in-plane displacement fields in mm. pose : turn in radians, shift x, y in mm.
+    texture, coarse : fine and coarse random fields of unit rms, for uptake.
+    """
+
+    warp: tuple[Waves, Waves]
+    pose: tuple[float, float, float]
+    texture: Waves
+    coarse: Waves
+
+    def coordinates(self, canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
+        """The body's own x and y of every pixel in mm, float32 ``(rows, columns)``."""
+        x, y, z = canvas.x, canvas.y, canvas.z
+        turn, dx, dy = self.pose
+        u = (np.cos(turn) * (x - dx))[None, :] + (np.sin(turn) * (y - dy))[:, None] + self.warp[0].on_grid(x, y, z)
+        v = (np.cos(turn) * (y - dy))[:, None] - (np.sin(turn) * (x - dx))[None, :] + self.warp[1].on_grid(x, y, z)
+        return u.astype(np.float32), v.astype(np.float32)
+
+    def textures(self, canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
+        """Fine and coarse texture of every pixel, float32 ``(rows, columns)``."""
+        where = (canvas.x, canvas.y, canvas.z)
+        return self.texture.on_grid(*where), self.coarse.on_grid(*where)
+
+
+@dataclass(frozen=True)
 class Fields:
     """What the drawing of one slice shares.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from allpet.scan.abdomen import kidneys, lower_abdomen, upper_abdomen
-from allpet.scan.organ import Fields, Organ, superellipse
+from allpet.scan.organ import Fields, Organ, Posed, superellipse
 from allpet.scan.pelvis import pelvic_bones, pelvic_muscles, pelvic_organs
 from allpet.scan.phantom import LABEL, MU_BONE, MU_LUNG, MU_MARROW, MU_SOFT, Canvas, Lesion, Waves, draw_levels
 from allpet.scan.thorax import abdominal_vessels, chest_bones, chest_vessels, heart
@@ -36,7 +36,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Trunk:
+class Trunk(Posed):
     """One subject's trunk.
 
     Parameters
@@ -45,7 +45,7 @@ class Trunk:
     fat_mm : subcutaneous fat at side and front. wall_mm : thickness of chest or belly wall, back_mm : at the back.
     dome : top of the left diaphragm below the right one, and its drop towards the edge, in mm.
     breath_mm : how far the diaphragm stands below (breathing in) mid-breath; the upper abdomen moves with it.
-    organs : drawn in order. warp : in-plane displacement fields in mm. pose : turn in radians, shift x, y in mm.
+    organs : drawn in order.
     """
 
     width: np.ndarray
@@ -63,10 +63,6 @@ class Trunk:
     breasts: float
     ribs: tuple[float, float, float]
     spine: tuple[float, float, float]
-    warp: tuple[Waves, Waves]
-    pose: tuple[float, float, float]
-    texture: Waves
-    coarse: Waves
     lesions: tuple[Lesion, ...]
     weight_kg: float
     levels: np.ndarray
@@ -83,12 +79,9 @@ class Trunk:
         return whole
 
     def _draw(self, canvas: Canvas) -> None:
-        x, y, z = canvas.x, canvas.y, canvas.z
-        turn, dx, dy = self.pose
-        u = (np.cos(turn) * (x - dx))[None, :] + (np.sin(turn) * (y - dy))[:, None] + self.warp[0].on_grid(x, y, z)
-        v = (np.cos(turn) * (y - dy))[:, None] - (np.sin(turn) * (x - dx))[None, :] + self.warp[1].on_grid(x, y, z)
-        u, v = u.astype(np.float32), v.astype(np.float32)
-        fine, coarse = self.texture.on_grid(x, y, z), self.coarse.on_grid(x, y, z)
+        z = canvas.z
+        u, v = self.coordinates(canvas)
+        fine, coarse = self.textures(canvas)
         cavity, below = self._draw_wall(canvas, u, v, fine, coarse)
         moved = z + self.breath_mm * float(np.clip((z + 220) / 180, 0, 1) * np.clip((70 - z) / 70, 0, 1))
         fields = Fields(u, v, fine, coarse, cavity, below, moved)
