@@ -31,6 +31,8 @@ test: lint
 bench: setup
 	$(BIN)/python benchmarks/bench_projector.py --json benchmarks/results/projector.json
 	$(BIN)/python benchmarks/bench_masks.py --json benchmarks/results/masks.json
+	$(BIN)/python benchmarks/bench_simulate.py --json benchmarks/results/simulate.json
+	$(BIN)/python benchmarks/recovery.py --people 6 --json benchmarks/results/recovery.json
 
 # The shipped weights again, from simulated people alone: 500 sinograms of 127 subjects (45 minutes on 2 cores).
 SIZES := brain:170 chest:165 abdomen:165

@@ -18,7 +18,7 @@ from allpet.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def _blocks(document: Path, language: str) -> list[str]:
@@ -45,6 +45,16 @@ def test_readme_python_runs_from_top_to_bottom(tmp_path: Path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.split()[0]) == pytest.approx(5, rel=0.01)
+
+
+def test_simulation_page_commands_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    lines = [line for block in _blocks(ROOT / "docs" / "simulation.md", "sh") for line in block.splitlines()]
+    assert len(lines) >= 4
+    for line in lines:
+        assert main(shlex.split(line)[1:]) == 0, (line, capsys.readouterr().err)
 
 
 def test_readme_commands_run_in_order(
@@ -92,3 +102,12 @@ def test_mask_benchmark_runs_quickly_and_keeps_its_numbers(tmp_path: Path):
     subprocess.run([sys.executable, script, "--quick", "--json", out], check=True, capture_output=True)
     result = json.loads(out.read_text())
     assert result["length"] > 200_000 and result["samples_per_second"] > 0
+
+
+@pytest.mark.parametrize("name", ["bench_simulate", "recovery"])
+def test_simulation_benchmarks_run_quickly_and_keep_their_numbers(name: str, tmp_path: Path):
+    out = tmp_path / "numbers.json"
+    script = ROOT / "benchmarks" / f"{name}.py"
+    subprocess.run([sys.executable, script, "--quick", "--json", out], check=True, capture_output=True)
+    rows = json.loads(out.read_text())["rows"]
+    assert rows and all(row["region"] in ("pelvis", "head-neck") for row in rows)
