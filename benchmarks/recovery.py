@@ -10,12 +10,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from allpet.metrics.organ import Recovery, organ_recovery
 from allpet.recon import reconstruct
-from allpet.scan import Scan
-from allpet.scan.dataset import Dataset
 from allpet.scan.phantom import LABELS
 from allpet.scan.plan import REGIONS
 from allpet.scan.simulate import simulate
@@ -24,21 +21,6 @@ COUNTS = 1e9
 LEAST_PIXELS = 30
 ITERATIONS = {False: 20, True: 40}
 """Of 8 subsets; with the resolution modelled it takes longer."""
-
-
-def scan_of(data: Dataset, index: int) -> Scan:
-    """One sample as a scan with all its factors."""
-    part = {name: torch.from_numpy(data[name][index : index + 1]) for name in data if data[name].ndim == 3}
-    share = float(data.dose_fraction[index])
-    return Scan(
-        part["observed"],
-        data.beam,
-        attenuation=part["attenuation"],
-        background=part["background"] * share,
-        normalisation=part["normalisation"],
-        counts_per_unit=float(data.counts_per_unit[index]) * share,
-        fwhm_mm=data.attributes["acquisition"]["fwhm_mm"],
-    )
 
 
 def recovered(region: str, people: int, psf: bool, seed: int = 5) -> list[list[Recovery]]:
@@ -55,7 +37,7 @@ def recovered(region: str, people: int, psf: bool, seed: int = 5) -> list[list[R
     )
     out = []
     for k in range(people):
-        scan = scan_of(data, k)
+        scan = data.scan(k)
         image = reconstruct(scan, "osem", iterations=ITERATIONS[psf], psf=psf).array[0].numpy()
         size = (data.image[k], data.labels[k], LABELS, data.grid.pixel_mm, float(scan.fwhm_mm or 0), LEAST_PIXELS)
         out.append(organ_recovery(image, *size))

@@ -164,7 +164,7 @@ def low_dose(demo: Demo) -> None:
     for region in REGIONS:
         width = gaussian_width(region, demo.seed)
         data = _counts(region, "test", demo.seed)
-        result = demo.model.apply("low-dose", low_dose_scan(data, region), dose_fraction=DOSE_FRACTION, seed=demo.seed)
+        result = demo.model.apply("low-dose", data.scan(), dose_fraction=DOSE_FRACTION, seed=demo.seed)
         scaled = torch.from_numpy(data.observed) / DOSE_FRACTION
         truth = torch.from_numpy(data.sinogram)
         estimates = {
@@ -254,21 +254,6 @@ def _counts(region: str, split_name: str, seed: int) -> Dataset:
         seed=seed,
         split=split_name,
         slices_per_subject=1,
-    )
-
-
-def low_dose_scan(data: Dataset, region: str) -> Scan:
-    """The observed counts as a scanner would give them: factors known, truth not."""
-    fraction = torch.from_numpy(data.dose_fraction)[:, None, None]
-    return Scan(
-        torch.from_numpy(data.observed),
-        data.beam,
-        attenuation=torch.from_numpy(data.attenuation),
-        background=torch.from_numpy(data.background) * fraction,
-        tracer="FDG",
-        isotope="18F",
-        region=region,
-        dose_fraction=DOSE_FRACTION,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,8 +23,10 @@ import build_support as support
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
 from allpet.io.place import locked
-from allpet.io.store import append_store, open_store, write_store
+from allpet.io.store import append_store, open_store, read_store, write_store
+from allpet.scan.core import FACTORS
 from allpet.scan.dataset import Dataset
+from allpet.scan.simulate import simulate
 
 BEAM = ParallelBeam(support.VIEWS, support.BINS, 4.0)
 
@@ -307,3 +310,18 @@ def test_attributes_must_be_json(tmp_path: Path) -> None:
         with pytest.raises(AllpetError, match=r"d\.zarr: note is .*; attributes must be text"):
             write_store(dataset(0, 2, note=value), tmp_path / "d.zarr")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_data_set_and_its_store_make_the_same_scan(tmp_path: Path) -> None:
+    data = simulate(3, region="chest", task="low-dose", scanner="mMR", thinning="activity", views=16, bins=24)
+    write_store(data, tmp_path / "d.zarr")
+    for index in (None, 1, slice(1, 3), [2, 0], -1):
+        one, other = data.scan(index), read_store(tmp_path / "d.zarr", index)
+        for name in ("sinogram", *FACTORS):
+            a, b = getattr(one, name), getattr(other, name)
+            assert (a is None and b is None) or torch.equal(a, b), (index, name)
+        assert one.acquired() == other.acquired() and one.fwhm_mm == other.fwhm_mm == 4.3
+        assert np.allclose(one.counts_per_unit, other.counts_per_unit)
+    assert one.scanner == "Siemens mMR" and one.start_s == 3600 and one.decay_reference == "start"
+    with pytest.raises(AllpetError, match="samples 0 to 2"):
+        data.scan(3)

@@ -13,13 +13,12 @@ import numpy as np
 
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
+from allpet.io.samples import Index
 from allpet.io.schema import BLOCK, OWN, READABLE, SCHEMA, SCHEMA_VERSION, check_array, file_key
 from allpet.scan.dataset import Dataset
 
 if TYPE_CHECKING:
     import zarr
-
-Index = int | slice | Sequence[int] | np.ndarray
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,16 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from allpet.errors import AllpetError
 from allpet.io.mapped import Index, Store, open_store
 from allpet.io.place import check_target, hidden, locked, move_files, put_file, put_folder
+from allpet.io.samples import as_scan
 from allpet.io.schema import (
-    ACQUISITION,
     BLOCK,
-    PROMPT,
     SCHEMA_VERSION,
     array_json,
     blocks,
@@ -34,15 +33,10 @@ from allpet.io.schema import (
 )
 from allpet.scan.core import Scan
 from allpet.scan.dataset import Dataset
-from allpet.scan.units import COUNTS
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["Store", "append_store", "open_store", "read_store", "write_store"]
 
 _ALIKE = ("geometry", "units", "prompt", "acquisition", "labels", "split", "frame_start_s", "frame_duration_s")
-_PER_SAMPLE = ("injected_mbq", "weight_kg", "start_s", "duration_s", "fwhm_mm")
 
 
 def write_store(dataset: Dataset, path: str | os.PathLike[str], command: str | None = None) -> None:
@@ -112,71 +106,13 @@ def append_store(dataset: Dataset, path: str | os.PathLike[str], command: str | 
 
 
 def read_store(path: str | os.PathLike[str], index: Index | None = None) -> Scan:
-    """What the scanner measured: `observed` if the store has it, else `sinogram`, as a scan.
-
-    The factors belong to the data returned: background, randoms and counts per unit are scaled to its dose fraction
-    (randoms by its square where attribute `thinning` is "activity"); without `background` it is the sum of `randoms`
-    and `scatter`. Duration and injected activity stay those of the full dose. Numbers that the samples differ in are
-    None.
-
-    Parameters
-    ----------
-    index : a sample number, a slice or a list of them; all by default.
+    """What the scanner measured in some samples, all by default, as a scan; see :func:`allpet.io.samples.as_scan`.
 
     Raises
     ------
     AllpetError : as :func:`open_store` and :meth:`Store.rows`.
     """
-    store = open_store(path)
-    name = "observed" if "observed" in store else "sinogram"
-    unit = str(store.attributes["units"].get(name, store.unit))
-    known: dict[str, Any] = {key: store.prompt.get(key) for key in PROMPT}
-    known["header"] = dict(store.attributes.get("header", {}))
-    known |= {key: value for key, value in store.attributes.get("acquisition", {}).items() if key in ACQUISITION}
-    known |= {key: _common(store.rows(key, index)) for key in _PER_SAMPLE if key in store}
-    if unit == COUNTS:
-        known |= _factors(store, index, dose=name == "observed")
-    data = store.rows(name, index)
-    return Scan(_tensor(data), store.beam, unit=unit, **known)
-
-
-def _factors(store: Store, index: Index | None, dose: bool) -> dict[str, Any]:
-    """Factors, calibration and dose fraction of the chosen samples."""
-    out: dict[str, Any] = {}
-    fraction = store.rows("dose_fraction", index) if dose and "dose_fraction" in store else None
-    share = np.float32(1.0) if fraction is None else fraction
-    for name in ("attenuation", "normalisation", "delayeds"):
-        if name in store:
-            out[name] = _tensor(store.rows(name, index))
-    out |= {name: _tensor(values) for name, values in _background(store, index, np.reshape(share, (-1, 1, 1))).items()}
-    if "counts_per_unit" in store:
-        out["counts_per_unit"] = store.rows("counts_per_unit", index) * share
-    if fraction is not None:
-        out["dose_fraction"] = _common(fraction)
-    return out
-
-
-def _background(store: Store, index: Index | None, share: np.ndarray) -> dict[str, np.ndarray]:
-    """Randoms, and randoms + scatter, at a share of the full dose; of these what the store knows."""
-    full = {name: store.rows(name, index) for name in ("background", "randoms", "scatter") if name in store}
-    randoms = full.get("randoms", np.float32(0))
-    if "background" not in full and "scatter" in full:
-        full["background"] = full["scatter"] + randoms
-    fewer = share if store.attributes.get("thinning") == "activity" else np.ones_like(share)
-    out = {"randoms": randoms * (share * fewer)} if "randoms" in full else {}
-    if "background" in full:
-        out["background"] = full["background"] * share - randoms * (share * (1 - fewer))
-    return out
-
-
-def _tensor(values: np.ndarray) -> torch.Tensor:
-    import torch
-
-    return torch.from_numpy(values.astype(np.float32))
-
-
-def _common(values: np.ndarray) -> float | None:
-    return float(values[0]) if len(values) and np.ptp(values) == 0 else None
+    return as_scan(open_store(path), index)
 
 
 def _checked(dataset: Dataset, target: Path, command: str | None) -> dict[str, Any]:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam
+
+if TYPE_CHECKING:
+    from allpet.io.samples import Index
+    from allpet.scan.core import Scan
+
+
+def _positions(index: Index | None) -> slice | np.ndarray:
+    if index is None or isinstance(index, slice):
+        return slice(None) if index is None else index
+    return np.atleast_1d(np.asarray(index))
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,25 @@ class Dataset:
         if name in arrays:
             return arrays[name]
         raise AttributeError(f"Dataset has no array or attribute {name!r}")
+
+    def rows(self, name: str, index: Index | None = None) -> np.ndarray:
+        """Some rows of an array, all by default.
+
+        Raises
+        ------
+        AllpetError : no such array or row.
+        """
+        try:
+            return np.asarray(self[name][_positions(index)])
+        except IndexError:
+            last = len(self) - 1
+            raise AllpetError(f"there is no sample {index}; the data set has samples 0 to {last}") from None
+
+    def scan(self, index: Index | None = None) -> Scan:
+        """What the scanner measured in some samples, all by default; see :func:`allpet.io.samples.as_scan`."""
+        from allpet.io.samples import as_scan
+
+        return as_scan(self, index)
 
     def __contains__(self, name: str) -> bool:
         return name in self.arrays

@@ -1,0 +1,110 @@
+"""Samples as a scan: what the scanner measured, with every factor at the dose of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from allpet.geometry import ParallelBeam
+from allpet.io.schema import ACQUISITION, PROMPT
+from allpet.scan.units import COUNTS
+
+if TYPE_CHECKING:
+    import torch
+
+    from allpet.scan.core import Scan
+
+Index = int | slice | Sequence[int] | np.ndarray
+
+_PER_SAMPLE = ("injected_mbq", "weight_kg", "start_s", "duration_s", "fwhm_mm")
+
+
+class Samples(Protocol):
+    """Rows by array name and what they mean: a data set in memory, or an open store."""
+
+    @property
+    def beam(self) -> ParallelBeam:
+        """Geometry of the sinograms."""
+        ...
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Units, prompt, acquisition and more."""
+        ...
+
+    def __contains__(self, name: str) -> bool:
+        """True if there is such an array."""
+        ...
+
+    def rows(self, name: str, index: Index | None = None) -> np.ndarray:
+        """Some rows of an array, all by default."""
+        ...
+
+
+def as_scan(samples: Samples, index: Index | None = None) -> Scan:
+    """`observed` if there is one, else `sinogram`, as a scan.
+
+    The factors belong to the data returned: background, randoms and counts per unit are scaled to its dose fraction
+    (randoms by its square where attribute `thinning` is "activity"); without `background` it is the sum of `randoms`
+    and `scatter`. Duration and injected activity stay those of the full dose. Counts per unit are one for each plane
+    where the samples differ in them; anything else that they differ in is None.
+
+    Parameters
+    ----------
+    index : a sample number, a slice or a list of them; all by default.
+    """
+    from allpet.scan.core import Scan
+
+    name = "observed" if "observed" in samples else "sinogram"
+    units, prompt = samples.attributes["units"], samples.attributes.get("prompt", {})
+    unit = str(units.get(name, units["sinogram"]))
+    known: dict[str, Any] = {key: prompt.get(key) for key in PROMPT}
+    known["header"] = dict(samples.attributes.get("header", {}))
+    known |= {key: value for key, value in samples.attributes.get("acquisition", {}).items() if key in ACQUISITION}
+    known |= {key: _common(samples.rows(key, index)) for key in _PER_SAMPLE if key in samples}
+    if unit == COUNTS:
+        known |= _factors(samples, index, dose=name == "observed")
+    data = samples.rows(name, index)
+    return Scan(_tensor(data), samples.beam, unit=unit, **known)
+
+
+def _factors(samples: Samples, index: Index | None, dose: bool) -> dict[str, Any]:
+    """Factors, calibration and dose fraction of the chosen samples."""
+    out: dict[str, Any] = {}
+    fraction = samples.rows("dose_fraction", index) if dose and "dose_fraction" in samples else None
+    share = np.float32(1.0) if fraction is None else fraction
+    for name in ("attenuation", "normalisation", "delayeds"):
+        if name in samples:
+            out[name] = _tensor(samples.rows(name, index))
+    background = _background(samples, index, np.reshape(share, (-1, 1, 1)))
+    out |= {name: _tensor(values) for name, values in background.items()}
+    if "counts_per_unit" in samples:
+        out["counts_per_unit"] = samples.rows("counts_per_unit", index) * share
+    if fraction is not None:
+        out["dose_fraction"] = _common(fraction)
+    return out
+
+
+def _background(samples: Samples, index: Index | None, share: np.ndarray) -> dict[str, np.ndarray]:
+    """Randoms, and randoms + scatter, at a share of the full dose; of these what is known."""
+    full = {name: samples.rows(name, index) for name in ("background", "randoms", "scatter") if name in samples}
+    randoms = full.get("randoms", np.float32(0))
+    if "background" not in full and "scatter" in full:
+        full["background"] = full["scatter"] + randoms
+    fewer = share if samples.attributes.get("thinning") == "activity" else np.ones_like(share)
+    out = {"randoms": randoms * (share * fewer)} if "randoms" in full else {}
+    if "background" in full:
+        out["background"] = full["background"] * share - randoms * (share * (1 - fewer))
+    return out
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def _common(values: np.ndarray) -> float | None:
+    return float(values[0]) if len(values) and np.ptp(values) == 0 else None
