@@ -76,13 +76,15 @@ class Convert:
     """List mode only: leave out events from this time on, in s."""
     to_mu: bool = False
     """CT in Hounsfield units to attenuation in 1/mm at 511 keV."""
+    to_suv: bool = False
+    """Image in kBq/mL to SUV by body weight."""
 
     def run(self) -> None:
         writable(self.target, ("sinogram", "dataset", "image"))
 
         from allpet.io.convert import convert
 
-        convert(self.source, self.target, self.span, self.start_s, self.stop_s, to_mu=self.to_mu)
+        convert(self.source, self.target, self.span, self.start_s, self.stop_s, to_mu=self.to_mu, to_suv=self.to_suv)
         print(self.target)
 
 

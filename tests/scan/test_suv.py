@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from scipy.integrate import quad
 
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid
+from allpet.io import read, write
+from allpet.io.convert import convert
 from allpet.scan.core import Image
 from allpet.scan.suv import FACTOR_KEY, UNITS, body_size, from_suv, half_life_s, mean_decay, suv_factor, to_suv
 
@@ -145,3 +148,17 @@ def test_other_errors() -> None:
         to_suv(replace(image(), unit="counts"))
     with pytest.raises(AllpetError, match="no SUV"):
         from_suv(replace(image(), unit="HU"))
+
+
+def test_convert_writes_suv_and_names_the_file_it_cannot(tmp_path: Path) -> None:
+    """400 MBq, 80 kg, 5 kBq/mL corrected to the injection: SUV = 5 * 80 / 400 = 1."""
+    known = dict(injected_mbq=400.0, weight_kg=80.0, decay_reference="injection", isotope="18F")
+    image = Image(torch.full((2, 4, 4), 5.0), ImageGrid(4, 4.0), **known)
+    write(image, tmp_path / "pet.nii.gz")
+    convert(tmp_path / "pet.nii.gz", tmp_path / "suv.nii.gz", to_suv=True)
+    suv = read(tmp_path / "suv.nii.gz")
+    assert suv.unit == "SUV" and torch.allclose(suv.array, torch.ones(2, 4, 4))
+    write(replace(image, weight_kg=None), tmp_path / "nobody.nii.gz")
+    with pytest.raises(AllpetError, match=r"nobody\.nii\.gz.*weight"):
+        convert(tmp_path / "nobody.nii.gz", tmp_path / "no.nii.gz", to_suv=True)
+    assert not (tmp_path / "no.nii.gz").exists()

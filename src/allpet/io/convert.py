@@ -28,6 +28,7 @@ def convert(
     start_s: float | None = None,
     stop_s: float | None = None,
     to_mu: bool = False,
+    to_suv: bool = False,
 ) -> None:
     """Read any readable file and write it in another format.
 
@@ -39,6 +40,7 @@ def convert(
     span : 1, or None for the direct planes; for list mode to ``.hs`` only.
     start_s, stop_s : keep the events of this time; for list mode only.
     to_mu : turn a CT image in HU into attenuation at 511 keV in 1/mm; an unknown unit is taken for HU.
+    to_suv : turn an image in kBq/mL into SUV by body weight; see :mod:`allpet.scan.suv`.
 
     Raises
     ------
@@ -61,10 +63,12 @@ def convert(
         if span is not None or start_s is not None or stop_s is not None:
             raise AllpetError(f"{src}: span and times are for list mode; leave them out")
         value = read(src)
-        save(_mu(src, value) if to_mu else value, dst)
+        if to_mu and to_suv:
+            raise AllpetError(f"{src}: cannot become a mu map and SUV at once; choose one")
+        save(_mu(src, value) if to_mu else _to_suv(src, value) if to_suv else value, dst)
         return
-    if to_mu:
-        raise AllpetError(f"{src}: is {source}; only a CT image becomes a mu map")
+    if to_mu or to_suv:
+        raise AllpetError(f"{src}: is {source}; only an image becomes a mu map or SUV")
     from allpet.io.listmode import read_listmode
 
     if span is None:
@@ -84,6 +88,18 @@ def _mu(src: Path, value: Scan | Image) -> Image:
         raise AllpetError(f"{src}: is in '{unit}'; only a CT image in {HU} becomes a mu map")
     mu = hu_to_mu(value.array.numpy())
     return replace(value, array=torch.as_tensor(np.asarray(mu, np.float32)), unit=MU)
+
+
+def _to_suv(src: Path, value: Scan | Image) -> Image:
+    """SUV by body weight of an image."""
+    from allpet.scan.suv import to_suv
+
+    if not isinstance(value, Image):
+        raise AllpetError(f"{src}: is a sinogram; only an image becomes SUV")
+    try:
+        return to_suv(value)
+    except AllpetError as error:
+        raise AllpetError(f"{src}: {error}") from None
 
 
 def _span1(src: Path, dst: Path, start_s: float | None, stop_s: float | None) -> None:
