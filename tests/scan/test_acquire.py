@@ -125,6 +125,18 @@ def test_positron_range_adds_its_variance(isotope: str) -> None:
     assert spread == pytest.approx(sigma**2 + 2 * ISOTOPES[isotope].range_scale_mm ** 2 + bin_and_pixel, rel=0.02)
 
 
+@pytest.mark.parametrize("fwhm_mm", [1e-3, 0.7, 1.5, 4.5, 20.0])
+def test_nothing_is_projected_below_zero(fwhm_mm: float) -> None:
+    """Whatever the resolution: expected counts have to be 0 or more."""
+    beam = ParallelBeam(8, 24, 4.0)
+    image = np.zeros((1, 72, 72), np.float32)
+    image[0, 30:34, 20:50] = 7.0
+    for isotope in (None, "68Ga"):
+        line = ideal_projection(image, beam, fwhm_mm, isotope)
+        assert line.min() >= 0
+        assert line.sum() == pytest.approx(image.sum() * (4 / 3) ** 2 * 8 / 4, rel=1e-3)
+
+
 def test_slices_and_mu_in_one_go_equal_each_alone() -> None:
     beam = ParallelBeam(12, 24, 4.0)
     rng = np.random.default_rng(0)

@@ -169,7 +169,8 @@ def blur_matrix(beam: ParallelBeam, fwhm_mm: float, isotope: str | None = None) 
     transfer = np.exp(-2 * (math.pi * frequency * fwhm_mm) ** 2 / (8 * math.log(2)))
     if isotope is not None:
         transfer = transfer * ISOTOPES[isotope].range_transfer(frequency)
-    kernel = np.fft.irfft(transfer, 4 * fine)
+    kernel = np.maximum(np.fft.irfft(transfer, 4 * fine), 0)  # a narrow one rings: nothing is below 0
+    kernel /= kernel.sum()
     between = np.arange(fine)[:, None] - np.arange(fine)[None, :]
     blurred = kernel[between].reshape(fine, beam.bins, OVERSAMPLING).mean(axis=2)
     return np.ascontiguousarray(blurred, np.float32)
