@@ -154,26 +154,41 @@ def block_mean(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return array
 
 
+def _gaussian(sigma: float) -> np.ndarray:
+    """Gaussian at whole numbers, sum 1; below half a bin three taps of its variance, where samples would miss it."""
+    if sigma < 0.5:
+        return np.array([sigma**2 / 2, 1 - sigma**2, sigma**2 / 2])
+    reach = math.ceil(5 * sigma)
+    taps = np.exp(-((np.arange(-reach, reach + 1) / sigma) ** 2) / 2)
+    return np.asarray(taps / taps.sum())
+
+
+def _two_sided(variance: float) -> np.ndarray:
+    """Two-sided geometric taps, sum 1, of this variance: ``e^(-|x|/a) / (2a)`` on whole numbers, variance 2 a^2."""
+    ratio = variance / (variance + 1 + math.sqrt(2 * variance + 1))
+    reach = math.ceil(math.log(1e-9) / math.log(ratio)) if ratio > 0 else 0
+    taps = ratio ** np.abs(np.arange(-reach, reach + 1.0))
+    return np.asarray(taps / taps.sum())
+
+
 @lru_cache(maxsize=8)
 def blur_matrix(beam: ParallelBeam, fwhm_mm: float, isotope: str | None = None) -> np.ndarray:
-    """Fine bins to bins, blurred by detector and positron range: float32 ``(3 bins, bins)``.
+    """Fine bins to bins, blurred by detector and positron range: float32 ``(3 bins, bins)``, 0 or more.
 
-    The detector is a Gaussian along the radial axis; the positron range in water is that of
-    :meth:`allpet.scan.kinetics.Isotope.range_transfer` (none without an isotope). What is blurred beyond the
-    edge is lost.
+    The detector is a Gaussian along the radial axis; the positron range in water a two-sided exponential of scale
+    :attr:`allpet.scan.kinetics.Isotope.range_scale_mm` (none without an isotope). What is blurred beyond the edge is
+    lost.
     """
     from allpet.scan.kinetics import ISOTOPES
 
     fine, pitch = OVERSAMPLING * beam.bins, beam.bin_mm / OVERSAMPLING
-    frequency = np.fft.rfftfreq(4 * fine, pitch)
-    transfer = np.exp(-2 * (math.pi * frequency * fwhm_mm) ** 2 / (8 * math.log(2)))
+    kernel = _gaussian(fwhm_mm / pitch / math.sqrt(8 * math.log(2)))
     if isotope is not None:
-        transfer = transfer * ISOTOPES[isotope].range_transfer(frequency)
-    kernel = np.maximum(np.fft.irfft(transfer, 4 * fine), 0)  # a narrow one rings: nothing is below 0
-    kernel /= kernel.sum()
+        kernel = np.convolve(kernel, _two_sided(2 * (ISOTOPES[isotope].range_scale_mm / pitch) ** 2))
+    half = len(kernel) // 2
     between = np.arange(fine)[:, None] - np.arange(fine)[None, :]
-    blurred = kernel[between].reshape(fine, beam.bins, OVERSAMPLING).mean(axis=2)
-    return np.ascontiguousarray(blurred, np.float32)
+    weight = np.where(np.abs(between) <= half, kernel[np.clip(between + half, 0, 2 * half)], 0.0)
+    return np.ascontiguousarray(weight.reshape(fine, beam.bins, OVERSAMPLING).mean(axis=2), np.float32)
 
 
 def ideal_projection(

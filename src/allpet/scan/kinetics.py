@@ -72,10 +72,6 @@ class Isotope:
         """
         return self.mean_range_mm / 2
 
-    def range_transfer(self, per_mm: ArrayLike) -> Floats:
-        """Transfer function of the positron range in water at spatial frequency `per_mm` in 1/mm, 1 at 0."""
-        return 1 / (1 + (2 * np.pi * self.range_scale_mm * np.asarray(per_mm, float)) ** 2)
-
 
 ISOTOPES = {
     isotope.name: isotope
