@@ -34,7 +34,7 @@ bench: setup
 	$(BIN)/python benchmarks/bench_simulate.py --json benchmarks/results/simulate.json
 	$(BIN)/python benchmarks/recovery.py --people 6 --json benchmarks/results/recovery.json
 
-# The shipped weights again, from simulated people alone: 500 sinograms of 127 subjects (45 minutes on 2 cores).
+# The shipped weights again, from simulated people alone: 500 sinograms of 127 subjects (40 minutes on 2 cores).
 SIZES := brain:170 chest:165 abdomen:165
 STORES := $(foreach size,$(SIZES),runs/$(firstword $(subst :, ,$(size))).zarr)
 
