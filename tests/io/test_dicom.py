@@ -226,12 +226,19 @@ def test_ct_in_hounsfield_units(tmp_path: Path) -> None:
     assert image.tracer is None and image.weight_kg is None
 
 
-def test_ct_to_a_mu_map(tmp_path: Path) -> None:
-    (tmp_path / "ct").mkdir()
-    (tmp_path / "ct" / "IM0001").write_bytes(Path(get_testdata_file("CT_small.dcm")).read_bytes())
+@pytest.mark.parametrize(("voltage", "slope", "offset"), [(None, 5.10e-6, 4.71e-3), ("82", 3.64e-6, 6.26e-3)])
+def test_ct_to_a_mu_map(tmp_path: Path, voltage: str | None, slope: float, offset: float) -> None:
+    """Water 0.0096/mm; bone of 1000 HU by the tube voltage: 2000 slope + offset (Carney 2006, table II)."""
+    values = np.zeros((5, 5), "<i2")
+    values[:, 0], values[:, 1] = -1000, 1000
+    as_ct = every(
+        SOPClassUID=CT, Modality="CT", KVP=voltage or "", RescaleSlope="1", PixelData=values.tobytes(), BitsStored=16
+    )
+    series(tmp_path / "ct", as_ct)
     convert(tmp_path / "ct", tmp_path / "mu.nii.gz", to_mu=True)
     mu = read(tmp_path / "mu.nii.gz")
-    assert mu.unit == "1/mm" and 0 <= float(mu.array.min()) and 0.008 < float(mu.array.median()) < 0.012
+    assert mu.unit == "1/mm"
+    assert np.allclose(mu.array[:, :, :3], [0.0, 2000 * slope + offset, 0.0096], rtol=1e-5)
     with pytest.raises(AllpetError, match="only a CT"):
         convert(tmp_path / "mu.nii.gz", tmp_path / "x.hv", to_mu=True)
 

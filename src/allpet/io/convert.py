@@ -80,13 +80,19 @@ def convert(
 
 
 def _mu(src: Path, value: Scan | Image) -> Image:
-    """Attenuation at 511 keV in 1/mm of a CT."""
-    from allpet.scan.mumap import hu_to_mu
+    """Attenuation at 511 keV in 1/mm of a CT: by the tube voltage nearest to its own where it says one, else 120 kV."""
+    from allpet.io.dicom_facts import VOLTAGE_KEY
+    from allpet.scan.mumap import _BONE, hu_to_mu
 
     if not isinstance(value, Image) or value.unit not in (HU, UNKNOWN_UNIT):
         unit = value.unit if isinstance(value, Image) else "a sinogram"
         raise AllpetError(f"{src}: is in '{unit}'; only a CT image in {HU} becomes a mu map")
-    mu = hu_to_mu(value.array.numpy())
+    header = {str(key).lower(): text for key, text in value.header.items()}
+    try:
+        voltage = float(header.get(VOLTAGE_KEY, 120.0))
+    except (TypeError, ValueError):
+        voltage = 120.0
+    mu = hu_to_mu(value.array.numpy(), min(_BONE, key=lambda kv: abs(kv - voltage)))
     return replace(value, array=torch.as_tensor(np.asarray(mu, np.float32)), unit=MU)
 
 

@@ -55,6 +55,9 @@ TRACERS = {
 }
 """Tracer names and what a file may call them (text, code meaning, code); a text that fits none is not taken over."""
 
+VOLTAGE_KEY = "tube voltage (kv)"
+"""Header key of a CT's tube voltage."""
+
 _REGIONS = {
     "BRAIN": "brain",
     "HEAD": "brain",
@@ -330,6 +333,8 @@ def facts_of(headers: Sequence[Any]) -> Facts:
         if text(data, attribute):
             header[key] = text(data, attribute)[:64]
     facts.known["header"] = header
+    if text(data, "Modality") == "CT" and (voltage := number(data, "KVP")):
+        header[VOLTAGE_KEY] = f"{voltage:g}"
     if text(data, "Modality") != "PT":
         return facts
     header |= unit_of(data)[2]
