@@ -61,7 +61,7 @@ def convert(
         raise AllpetError(f"span {span} is not known; use 1 for all planes, or none for the direct planes")
     if source != LIST_MODE:
         if span is not None or start_s is not None or stop_s is not None:
-            raise AllpetError(f"{src}: span and times are for list mode; leave them out")
+            raise AllpetError(f"{src}: span and times are for list mode in .l files; leave them out")
         value = read(src)
         if to_mu and to_suv:
             raise AllpetError(f"{src}: cannot become a mu map and SUV at once; choose one")
@@ -85,8 +85,8 @@ def _mu(src: Path, value: Scan | Image) -> Image:
     from allpet.scan.mumap import _BONE, hu_to_mu
 
     if not isinstance(value, Image) or value.unit not in (HU, UNKNOWN_UNIT):
-        unit = value.unit if isinstance(value, Image) else "a sinogram"
-        raise AllpetError(f"{src}: is in '{unit}'; only a CT image in {HU} becomes a mu map")
+        what = f"is in '{value.unit}'" if isinstance(value, Image) else "is a sinogram"
+        raise AllpetError(f"{src}: {what}; only a CT image in {HU} becomes a mu map")
     header = {str(key).lower(): text for key, text in value.header.items()}
     try:
         voltage = float(header.get(VOLTAGE_KEY, 120.0))
