@@ -49,7 +49,7 @@ class Info:
     """What a file holds: size, geometry, unit, tracer, totals."""
 
     file: File
-    """Any readable file: .l.hdr, .hs, .hv, .nii.gz, .zarr."""
+    """Any readable file: .l.hdr, .petsird, .hs, .hv, .nii.gz, .zarr, a DICOM folder."""
 
     def run(self) -> None:
         from allpet.io.convert import describe

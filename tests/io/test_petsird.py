@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from allpet.errors import AllpetError
+from allpet.io import read as read_scan
+from allpet.io.convert import convert, describe
 from allpet.io.petsird import read_petsird
 from allpet.io.petsird_scanner import PetsirdScanner
 
@@ -282,3 +284,12 @@ def test_bad_files_are_told_in_one_line(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(builtins, "__import__", without)
     assert "pip install 'allpet[petsird]'" in message(path)
+
+
+def test_convert_and_info_take_it(tmp_path: Path) -> None:
+    pairs = pairs_through(np.array([40.0, 20.0, 7.5]), 6.0)
+    path = write(tmp_path / "a.petsird", ring_scanner(gap=True), [block(pairs)])
+    convert(path, tmp_path / "a.hs")
+    made, scan = read_scan(tmp_path / "a.hs"), read_petsird(path)
+    assert np.array_equal(made.sinogram, scan.sinogram) and np.array_equal(made.normalisation, scan.normalisation)
+    assert describe(path)["total"] == len(pairs)

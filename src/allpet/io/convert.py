@@ -82,7 +82,7 @@ def convert(
 def _mu(src: Path, value: Scan | Image) -> Image:
     """Attenuation at 511 keV in 1/mm of a CT: by the tube voltage nearest to its own where it says one, else 120 kV."""
     from allpet.io.dicom_facts import VOLTAGE_KEY
-    from allpet.scan.mumap import _BONE, hu_to_mu
+    from allpet.scan.mumap import VOLTAGES, hu_to_mu
 
     if not isinstance(value, Image) or value.unit not in (HU, UNKNOWN_UNIT):
         what = f"is in '{value.unit}'" if isinstance(value, Image) else "is a sinogram"
@@ -92,7 +92,7 @@ def _mu(src: Path, value: Scan | Image) -> Image:
         voltage = float(header.get(VOLTAGE_KEY, 120.0))
     except (TypeError, ValueError):
         voltage = 120.0
-    mu = hu_to_mu(value.array.numpy(), min(_BONE, key=lambda kv: abs(kv - voltage)))
+    mu = hu_to_mu(value.array.numpy(), min(VOLTAGES, key=lambda kv: abs(kv - voltage)))
     return replace(value, array=torch.as_tensor(np.asarray(mu, np.float32)), unit=MU)
 
 

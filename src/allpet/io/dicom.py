@@ -366,8 +366,7 @@ def read_dicom(path: Path | str) -> Image:
 
 def _centre(stack: _Stack, planes: int, sizes: tuple[float, float]) -> dict[str, str]:
     """Header key of the image's centre, in NIfTI's axes, where it is not where a centred image has it."""
-    from allpet.io.nifti import CENTRE
-    from allpet.io.nifti import _centre as default_centre
+    from allpet.io.nifti import CENTRE, default_centre
 
     centre = stack.centre * (-1, -1, 1)
     if np.allclose(centre, default_centre(planes, sizes[1]), rtol=1e-5, atol=1e-3 * sizes[0]):

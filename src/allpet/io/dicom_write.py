@@ -289,8 +289,8 @@ def _put(part: Path, folder: Path) -> None:
 
 def _origin(image: Image) -> np.ndarray:
     """Centre of the first pixel of plane 0 in DICOM's patient axes in mm."""
-    from allpet.io.nifti import _position as centre_of
+    from allpet.io.nifti import position_of
 
     half = (image.grid.size - 1) / 2 * image.grid.pixel_mm
-    x, y, z = centre_of(image)
+    x, y, z = position_of(image)
     return np.array([-x - half, -y - half, z + (len(image) - 1) / 2 * image.plane_mm])

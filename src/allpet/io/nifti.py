@@ -187,14 +187,14 @@ def read_nifti(path: Path | str) -> Image:
     unit = known.pop("unit", None) or UNKNOWN_UNIT
     pixel_mm, plane_mm = known.pop("pixel_mm", pixel_mm), known.pop("plane_mm", plane_mm)
     header.pop(CENTRE, None)
-    if not np.allclose(centre, _centre(planes, plane_mm), rtol=1e-5, atol=1e-3 * pixel_mm):
+    if not np.allclose(centre, default_centre(planes, plane_mm), rtol=1e-5, atol=1e-3 * pixel_mm):
         header[CENTRE] = ", ".join(repr(float(x)) for x in centre)
     return Image(
         torch.from_numpy(array), ImageGrid(array.shape[-1], pixel_mm), unit, plane_mm, header=header | note, **known
     )
 
 
-def _centre(planes: int, plane_mm: float) -> tuple[float, float, float]:
+def default_centre(planes: int, plane_mm: float) -> tuple[float, float, float]:
     """Where the centre of an image stands in the patient's axes if nobody says otherwise: plane 0 at z = 0."""
     return 0.0, 0.0, -(planes - 1) / 2 * plane_mm
 
@@ -230,7 +230,7 @@ def _finite(value: Any) -> float:
     return number
 
 
-def _position(image: Image) -> np.ndarray:
+def position_of(image: Image) -> np.ndarray:
     """Centre of the image in the patient's axes in mm: what the header kept, else the default."""
     try:
         centre = np.array([float(x) for x in str(image.header[CENTRE]).split(",")])
@@ -238,7 +238,7 @@ def _position(image: Image) -> np.ndarray:
             return centre
     except (KeyError, ValueError):
         pass
-    return np.array(_centre(len(image), image.plane_mm))
+    return np.array(default_centre(len(image), image.plane_mm))
 
 
 def write_nifti(image: Image, path: Path | str) -> None:
@@ -254,7 +254,7 @@ def write_nifti(image: Image, path: Path | str) -> None:
     n, pixel_mm, plane_mm = image.grid.size, image.grid.pixel_mm, image.plane_mm
     steps = -np.array([pixel_mm, pixel_mm, plane_mm])
     affine = np.diag([*steps, 1.0])
-    affine[:3, 3] = _position(image) - steps * (np.array([n, n, len(image)]) - 1) / 2
+    affine[:3, 3] = position_of(image) - steps * (np.array([n, n, len(image)]) - 1) / 2
     nifti = nibabel.Nifti1Image(image.array.detach().cpu().numpy().transpose(2, 1, 0), affine)
     nifti.header.set_xyzt_units("mm", "sec")
     nifti.header["descrip"] = f"allpet unit={image.unit}".encode()[:79]

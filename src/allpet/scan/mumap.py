@@ -25,6 +25,8 @@ _BONE = {
     130: (5.51e-6, 4.24e-3, 37.0),
     140: (5.64e-6, 4.08e-3, 30.0),
 }
+VOLTAGES = tuple(_BONE)
+"""Tube voltages that are known, in kV."""
 
 
 def hu_to_mu(hu: ArrayLike, kv: int = 120) -> np.ndarray:
