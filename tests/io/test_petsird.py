@@ -288,7 +288,7 @@ def test_bad_files_are_told_in_one_line(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_convert_and_info_take_it(tmp_path: Path) -> None:
     pairs = pairs_through(np.array([40.0, 20.0, 7.5]), 6.0)
-    path = write(tmp_path / "a.petsird", ring_scanner(gap=True), [block(pairs)])
+    path = write(tmp_path / "a.petsird", ring_scanner(), [block(pairs)])
     convert(path, tmp_path / "a.hs")
     made, scan = read_scan(tmp_path / "a.hs"), read_petsird(path)
     assert np.array_equal(made.sinogram, scan.sinogram) and np.array_equal(made.normalisation, scan.normalisation)
