@@ -36,7 +36,7 @@ from allpet.report.page import Section, Table, write_page
 from allpet.scan.core import Scan
 from allpet.scan.dataset import Dataset
 from allpet.scan.simulate import simulate
-from allpet.scan.units import COUNTS
+from allpet.scan.units import COUNTS, UNCALIBRATED
 from allpet.task.baselines import gaussian_estimate
 
 REGIONS = ("brain", "chest", "abdomen")
@@ -106,7 +106,7 @@ def generation(demo: Demo) -> None:
         projector = Projector(beam, beam.image_grid())
         images = fbp(scan.sinogram, projector, window="hann").clamp_min(0)
         shown = slice(0, 3)
-        unit = scan.unit.removesuffix("*mm") if scan.unit != COUNTS else "counts/mm"
+        unit = scan.unit.removesuffix("*mm") if scan.unit != COUNTS else UNCALIBRATED
         top = [sinogram_panel(s, beam, f"sinogram {k}", scan.unit) for k, s in enumerate(scan.sinogram[shown])]
         low = [image_panel(x, projector.grid, f"FBP of {k}", unit) for k, x in enumerate(images[shown])]
         figures.append((draw([top, low]), f'Prompt "{prompt}", seed {demo.seed}: sinograms and their FBP (Hann).'))

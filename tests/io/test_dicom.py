@@ -454,7 +454,7 @@ def test_what_is_written_is_right_to_half_a_slope(
 
 
 @pytest.mark.parametrize("reference", ["start", "injection", "none", None])
-@pytest.mark.parametrize("unit", ["kBq/mL", "SUV", "SUL", "counts", "1/mm", "unknown"])
+@pytest.mark.parametrize("unit", ["kBq/mL", "SUV", "SUL", "counts", "counts/mm", "1/mm", "unknown"])
 def test_standard_attributes_alone_say_the_same(tmp_path: Path, unit: str, reference: str | None) -> None:
     image = make_image(unit=unit, decay_reference=reference)
     write(image, tmp_path / "x.dicom")

@@ -15,7 +15,7 @@ from typing import Any
 
 from allpet.io.images import UNKNOWN_UNIT
 from allpet.scan.suv import CORRECTED_KEY, FACTOR_KEY, HALF_LIFE_KEY, HALF_LIFE_S, NOTE_KEY, UNITS, mean_decay
-from allpet.scan.units import ACTIVITY, COUNTS, HU, MU
+from allpet.scan.units import ACTIVITY, COUNTS, HU, MU, UNCALIBRATED
 
 ISOTOPE_CODES = {
     "11C": ("40565003", "C-105A1", "^11^Carbon"),
@@ -143,6 +143,8 @@ def unit_of(data: Any) -> tuple[str, float, dict[str, Any]]:
         if activity:
             return ACTIVITY, activity * 1e-3, {FACTOR_KEY: repr(suv / activity * 1e3)} if suv else {}
         return (UNITS["weight"], suv, {}) if suv else (COUNTS, 1.0, {})
+    if units == "PROPCNTS":
+        return UNCALIBRATED, 1.0, {}
     if units == "1CM":
         return MU, 0.1, {}
     return (UNKNOWN_UNIT if units in ("", "NONE") else f"DICOM {units}"), 1.0, {}

@@ -27,7 +27,7 @@ from allpet.io.dicom_facts import ISOTOPE_CODES
 from allpet.io.images import UNKNOWN_UNIT
 from allpet.scan.core import Acquired, Image
 from allpet.scan.suv import CORRECTED_KEY, UNITS, half_life_s, mean_decay
-from allpet.scan.units import ACTIVITY, COUNTS, MU
+from allpet.scan.units import ACTIVITY, COUNTS, MU, UNCALIBRATED
 
 _UNITS: dict[str, tuple[str, float, str | None]] = {
     ACTIVITY: ("BQML", 1e3, None),
@@ -36,6 +36,7 @@ _UNITS: dict[str, tuple[str, float, str | None]] = {
     UNITS["lean-james"]: ("GML", 1.0, "LBMJAMES128"),
     UNITS["surface"]: ("CM2ML", 1.0, "BSA"),
     COUNTS: ("CNTS", 1.0, None),
+    UNCALIBRATED: ("PROPCNTS", 1.0, None),
     MU: ("1CM", 10.0, None),
     UNKNOWN_UNIT: ("NONE", 1.0, None),
 }

@@ -18,7 +18,7 @@ from allpet.recon.prior import RelativeDifference
 from allpet.recon.psf import check_fwhm
 from allpet.scan.core import Image, Scan
 from allpet.scan.randoms import with_randoms
-from allpet.scan.units import ACTIVITY, COUNTS
+from allpet.scan.units import ACTIVITY, COUNTS, UNCALIBRATED
 
 METHODS = ("fbp", "mlem", "osem")
 PLANES_AT_ONCE = 16
@@ -103,7 +103,7 @@ def reconstruct(
     projector = Projector(beam, grid)
     unit, scale = ACTIVITY, torch.ones(())
     if scan.unit == COUNTS and scan.counts_per_unit is None:
-        unit = "counts/mm"
+        unit = UNCALIBRATED
     elif scan.unit == COUNTS:
         scale = torch.as_tensor(scan.counts_per_unit).to(torch.float32)
     if beta != 0:
