@@ -7,7 +7,7 @@ compare with closed forms. Bodies and ring are endless along z: every pair is co
 whatever the height, if the two ends are not further apart along z than the largest ring difference.
 
     nice python benchmarks/scatter_reference.py            # writes benchmarks/results/scatter.json, about 6 minutes
-    nice python benchmarks/scatter_reference.py --share 0.05 --out /tmp/quick.json
+    nice python benchmarks/scatter_reference.py --share 0.05 --out quick.json
 """
 
 from __future__ import annotations
