@@ -259,17 +259,14 @@ def _counts(region: str, split_name: str, seed: int) -> Dataset:
 
 def images_of(counts: torch.Tensor, data: Dataset) -> torch.Tensor:
     """OSEM of full-dose counts with the people's attenuation and background, in kBq/mL."""
-    planes = []
-    for k, s in enumerate(counts):
-        scan = Scan(
-            s.clamp_min(0),
-            data.beam,
-            attenuation=torch.from_numpy(data.attenuation[k]),
-            background=torch.from_numpy(data.background[k]),
-            counts_per_unit=float(data.counts_per_unit[k]),
-        )
-        planes.append(reconstruct(scan, "osem", iterations=4).array)
-    return torch.cat(planes)
+    scan = Scan(
+        counts.clamp_min(0),
+        data.beam,
+        attenuation=torch.from_numpy(data.attenuation),
+        background=torch.from_numpy(data.background),
+        counts_per_unit=torch.from_numpy(data.counts_per_unit),
+    )
+    return reconstruct(scan, "osem", iterations=4).array
 
 
 def gaussian_width(region: str, seed: int) -> float:

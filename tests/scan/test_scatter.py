@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -35,21 +31,11 @@ from allpet.scan.scatter import (
     window_efficiency,
 )
 from allpet.scan.singles import singles_of
+from scatter_support import reference
 
 MMR = scanner("mMR")
 HEAD = ParallelBeam(32, 64, 4.0)
 WATER = 0.0096
-
-
-def reference() -> ModuleType:
-    """The Monte Carlo of the benchmarks."""
-    path = Path(__file__).parents[2] / "benchmarks" / "scatter_reference.py"
-    spec = importlib.util.spec_from_file_location("scatter_reference", path)
-    assert spec is not None and spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules["scatter_reference"] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
 
 
 def disc(beam: ParallelBeam, radius: float, x0: float = 0, y0: float = 0, size: int = 192) -> np.ndarray:

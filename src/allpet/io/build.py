@@ -21,7 +21,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -42,9 +42,6 @@ from allpet.io.schema import (
     file_key,
     group_json,
 )
-
-if TYPE_CHECKING:
-    pass
 
 Make = Callable[[int, int], Mapping[str, np.ndarray]]
 Marker = dict[str, Any]

@@ -15,21 +15,7 @@ import torch
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam
 from allpet.project import Projector
-
-NARROW = 0.5
-"""Standard deviation in bins below which samples of a Gaussian no longer have its variance (off by 15 % at 0.5)."""
-
-
-def gaussian_taps(sigma: float) -> np.ndarray:
-    """Weights at the whole numbers ``-k .. k``, float64, symmetric, >= 0, sum 1; `sigma` in bins.
-
-    Samples of the Gaussian out to 4 standard deviations; below :data:`NARROW` three taps with its exact variance.
-    """
-    if sigma < NARROW:
-        return np.array([sigma**2 / 2, 1 - sigma**2, sigma**2 / 2])
-    at = np.arange(-math.ceil(4 * sigma), math.ceil(4 * sigma) + 1)
-    taps = np.exp(-0.5 * (at / sigma) ** 2)
-    return np.asarray(taps / taps.sum())
+from allpet.taps import gaussian_taps
 
 
 @lru_cache(maxsize=8)

@@ -20,6 +20,7 @@ from scipy import sparse
 
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
+from allpet.taps import gaussian_taps
 
 OVERSAMPLING = 3
 FWHM_MM = 4.5
@@ -154,15 +155,6 @@ def block_mean(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _gaussian(sigma: float) -> np.ndarray:
-    """Gaussian at whole numbers, sum 1; below half a bin three taps of its variance, where samples would miss it."""
-    if sigma < 0.5:
-        return np.array([sigma**2 / 2, 1 - sigma**2, sigma**2 / 2])
-    reach = math.ceil(5 * sigma)
-    taps = np.exp(-((np.arange(-reach, reach + 1) / sigma) ** 2) / 2)
-    return np.asarray(taps / taps.sum())
-
-
 def _two_sided(variance: float) -> np.ndarray:
     """Two-sided geometric taps, sum 1, of this variance: ``e^(-|x|/a) / (2a)`` on whole numbers, variance 2 a^2."""
     ratio = variance / (variance + 1 + math.sqrt(2 * variance + 1))
@@ -182,7 +174,7 @@ def blur_matrix(beam: ParallelBeam, fwhm_mm: float, isotope: str | None = None) 
     from allpet.scan.kinetics import ISOTOPES
 
     fine, pitch = OVERSAMPLING * beam.bins, beam.bin_mm / OVERSAMPLING
-    kernel = _gaussian(fwhm_mm / pitch / math.sqrt(8 * math.log(2)))
+    kernel = gaussian_taps(fwhm_mm / pitch / math.sqrt(8 * math.log(2)), reach=5.0)
     if isotope is not None:
         kernel = np.convolve(kernel, _two_sided(2 * (ISOTOPES[isotope].range_scale_mm / pitch) ** 2))
     half = len(kernel) // 2

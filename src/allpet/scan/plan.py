@@ -68,7 +68,7 @@ class Plan:
         root = np.random.SeedSequence(self.seed, spawn_key=(where, SPLITS.index(self.split), subject, *purpose))
         return np.random.default_rng(root)
 
-    @property
+    @cached_property
     def preset(self) -> Scanner | None:
         """The scanner named, or None."""
         return None if self.scanner is None else scanner(self.scanner)

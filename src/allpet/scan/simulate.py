@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -367,7 +368,7 @@ def _key(plan: Plan) -> dict[str, Any]:
     from allpet.provenance import file_hash
     from allpet.scan.labelled import table_path
 
-    facts = {name: value for name, value in vars(plan).items() if name not in ("beam", "channels")}
+    facts = {part.name: getattr(plan, part.name) for part in fields(plan) if part.name != "beam"}
     out = {name: list(value) if isinstance(value, tuple) else value for name, value in facts.items()}
     if plan.labels is not None:
         labels, table, ct = plan.labels
