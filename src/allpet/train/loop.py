@@ -125,7 +125,7 @@ class Run:
                 _, index, name = key.split(".")
                 state["state"].setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict(state)
-        self.step, self.seconds = facts["step"], facts["seconds"]
+        self.step, self.seconds = facts["step"], float(facts["seconds"])
 
     def save(self) -> None:
         """Write the checkpoint and the model, each in one step."""
@@ -137,7 +137,8 @@ class Run:
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
         for index, entry in self.optimizer.state_dict()["state"].items():
             tensors |= {f"opt.{index}.{k}": v for k, v in entry.items()}
-        facts = {"state": json.dumps({"step": self.step, "seconds": self.seconds})}
+        seconds = f"{self.seconds:017.6f}"  # of one width, so that a checkpoint's layout does not hang on the clock
+        facts = {"state": json.dumps({"step": self.step, "seconds": seconds})}
         with replacing(self.checkpoint) as (part,):
             part.write_bytes(save({k: v.contiguous() for k, v in tensors.items()}, facts))
         self.job.export(self.ema, dict(recipe=self.name, steps=self.step, seconds=round(self.seconds)))
