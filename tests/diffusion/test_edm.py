@@ -1,67 +1,67 @@
-"""The samplers against a case with a known answer, and seeded noise."""
+"""Noise levels, and the three solvers against each other."""
+
+from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from allpet.diffusion import SAMPLERS, sample, seeded_noise
-from allpet.errors import AllpetError
-from allpet.model.denoiser import Condition
-from allpet.model.latent import PatchBasis
-
-BLANK = Condition.blank(2000, PatchBasis(8, 1), 16, 16)
+from allpet.diffusion import RHO, SIGMA_MAX, SIGMA_MIN, sample, seeded_noise
+from allpet.diffusion.edm import levels
 
 
-class GaussianDenoiser:
-    """The exact denoiser of zero-mean Gaussian latents of standard deviation `sigma_data`."""
-
-    sigma_data = 1.7
-
-    def __call__(self, z: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
-        return z * (self.sigma_data**2 / (self.sigma_data**2 + sigma.square()))[:, None, None, None]
-
-
-class PointDenoiser(GaussianDenoiser):
-    """The exact denoiser of one single point."""
-
-    def __call__(self, z: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
-        return torch.full_like(z, 0.8)
+@given(st.integers(1, 300))
+def test_levels_fall_from_high_to_low(steps):
+    sigmas = levels(steps)
+    assert len(sigmas) == steps and sigmas[0] == SIGMA_MAX
+    assert all(a > b for a, b in pairwise(sigmas))
+    assert steps == 1 or sigmas[-1] == SIGMA_MIN
 
 
-@pytest.mark.parametrize(("sampler", "steps", "limit"), [("dpm", 10, 0.06), ("euler", 200, 0.06)])
-def test_gaussian_data_come_out_with_their_spread(sampler, steps, limit):
-    noise = seeded_noise((2, 2, 2), 0, range(2000))
-    z = sample(GaussianDenoiser(), noise, BLANK, sampler, steps)
-    assert float(z.mean()) == pytest.approx(0, abs=0.05)
-    assert float(z.std()) == pytest.approx(1.7, rel=limit)
+def test_levels_are_evenly_spaced_in_the_power_of_the_paper():
+    roots = torch.tensor([s ** (1 / RHO) for s in levels(9)], dtype=torch.float64)
+    assert torch.allclose(roots.diff(), roots.diff().mean().expand(8), rtol=1e-9)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_single_point_is_found(sampler):
-    noise = seeded_noise((2, 2, 2), 1, range(2000))
-    z = sample(PointDenoiser(), noise, BLANK, sampler, 6)
-    assert torch.allclose(z, torch.full_like(z, 0.8), atol=1e-3)
+def test_the_solvers_of_diffusers_run_on_the_same_levels():
+    for name in ("dpm", "euler"):
+        seen = []
+        sample(lambda z, s, seen=seen: seen.append(float(s[0])) or z, (1,), 0, [0], name, 8, 2.0)
+        assert seen == pytest.approx([2 * s for s in levels(8)], rel=1e-5)
 
 
-def test_noise_depends_on_seed_stream_and_index_alone():
-    many = seeded_noise((3, 2), 7, range(5))
-    assert torch.equal(seeded_noise((3, 2), 7, [3])[0], many[3])
-    for other in (seeded_noise((3, 2), 8, [3]), seeded_noise((3, 2), 7, [3], stream=1), seeded_noise((3, 2), 7, [2])):
-        assert not torch.equal(other[0], many[3])
-    assert float(seeded_noise((4000,), 0, [0]).std()) == pytest.approx(1, abs=0.05)
+def test_one_step_of_heun_is_the_textbook_one():
+    def denoise(z, sigma):
+        return z / (1 + sigma[:, None] ** 2)
+
+    high, low = SIGMA_MAX, SIGMA_MIN
+    z0 = high * seeded_noise((3,), 0, [0])
+    first = (z0 - z0 / (1 + high**2)) / high
+    ahead = z0 + (low - high) * first
+    second = (ahead - ahead / (1 + low**2)) / low
+    z1 = z0 + (low - high) * (first + second) / 2
+    assert torch.allclose(sample(denoise, (3,), 0, [0], "heun", 2), z1 / (1 + low**2), rtol=1e-4)
 
 
-def test_unknown_sampler_lists_the_known():
-    with pytest.raises(AllpetError, match="known: dpm, euler"):
-        sample(GaussianDenoiser(), seeded_noise((2, 2, 2), 0, [0]), BLANK, "ddpm9")
+def test_all_solvers_meet_at_many_steps():
+    """The flow from one start is one path, whatever follows it: here to one of two bumps, exactly known."""
+
+    def denoise(z, sigma):
+        variance = 0.09 + sigma[:, None] ** 2
+        side = torch.tanh(z / variance)
+        return side + 0.09 / variance * (z - side)
+
+    ends = {name: sample(denoise, (4,), 1, range(6), name, 400) for name in ("dpm", "euler", "heun")}
+    assert torch.allclose(ends["dpm"], ends["heun"], atol=0.01)
+    assert torch.allclose(ends["euler"], ends["heun"], atol=0.08)
+    assert float(ends["dpm"].min()) < -0.5 and float(ends["dpm"].max()) > 0.5
 
 
-def test_what_is_known_is_applied_at_every_step():
-    noise = seeded_noise((2, 2, 2), 2, range(2000))
-    seen = []
+def test_second_order_beats_first_order_at_the_same_cost():
+    def denoise(z, sigma):
+        return z / (1 + sigma[:, None] ** 2)
 
-    def project(z: torch.Tensor) -> torch.Tensor:
-        seen.append(1)
-        return z.clamp_min(0)
-
-    z = sample(GaussianDenoiser(), noise, BLANK, steps=7, project=project)
-    assert len(seen) == 7 and float(z.min()) > -1e-5
+    noise = seeded_noise((4,), 1, range(3))
+    dpm, euler = (float((sample(denoise, (4,), 1, range(3), k, 10) / noise - 1).abs().max()) for k in ("dpm", "euler"))
+    assert dpm < 0.06 < 0.12 < euler

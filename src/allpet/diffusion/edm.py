@@ -1,94 +1,84 @@
-"""Sampling of the latent denoiser with Karras (EDM) noise levels; the solvers come from `diffusers`.
+"""Noise levels and solvers of Karras et al. (EDM, arXiv 2206.00364): dpm, euler, heun.
 
-Noise is seeded sample by sample: sample i of a seed depends neither on how many are drawn
-nor on the batch it is drawn in.
+All three follow the probability flow ``dz/dsigma = (z - denoise(z, sigma)) / sigma`` from pure noise to no noise.
+The first two are `diffusers` schedulers; Heun's method is written here, since `diffusers` has it for other
+noise levels only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import Any
 
 import torch
 
-from allpet.errors import AllpetError
+from allpet.diffusion.noise import START, Denoise, Noise
 
-if TYPE_CHECKING:
-    from allpet.model.denoiser import Condition, Denoiser
-
-SAMPLERS = {"dpm": "second-order multistep DPM-Solver++ (the default)", "euler": "Euler's method"}
-SIGMA_MIN, SIGMA_MAX, RHO = 0.08, 20.0, 7.0  # in units of sigma_data; 10 steps keep the spread of Gaussian data to 5 %
+SIGMA_MIN, SIGMA_MAX, RHO = 0.02, 15.0, 10.0
+"""In units of sigma_data. Ten evaluations of `dpm` keep the spread of Gaussian data of spread 0.1 to 3 within 5 %
+(-1.6 to +4.9 %), twenty within 1.2 %; the last step loses a share of all detail smaller than SIGMA_MIN."""
 
 
-def scheduler(name: str, sigma_data: float) -> Any:
-    """The `diffusers` scheduler of that name, with this project's noise levels.
+def levels(steps: int, low: float = SIGMA_MIN, high: float = SIGMA_MAX, rho: float = RHO) -> list[float]:
+    """Noise levels of equation 5 of the paper, `high` down to `low`, without the final 0; one level is `high`."""
+    if steps == 1:
+        return [high]
+    a, b = high ** (1 / rho), low ** (1 / rho)
+    inner = [(a + k / (steps - 1) * (b - a)) ** rho for k in range(1, steps - 1)]
+    return [high, *inner, low]
 
-    Raises
-    ------
-    AllpetError : unknown name; the message lists the known.
-    """
-    if name not in SAMPLERS:
-        raise AllpetError(f"sampler '{name}' is unknown; known: {', '.join(SAMPLERS)}")
-    levels: dict[str, Any] = dict(
-        sigma_min=SIGMA_MIN * sigma_data, sigma_max=SIGMA_MAX * sigma_data, sigma_data=sigma_data, rho=RHO
-    )
-    if name == "euler":
-        from diffusers.schedulers.scheduling_edm_euler import EDMEulerScheduler
 
-        return EDMEulerScheduler(**levels)
+def clean_at(denoise: Denoise, z: torch.Tensor, sigma: float) -> torch.Tensor:
+    """The denoiser with one noise level for all n."""
+    return denoise(z, torch.full((len(z),), sigma, dtype=z.dtype, device=z.device))
+
+
+def dpm(denoise: Denoise, noise: Noise, mean: torch.Tensor, sigma_data: float, steps: int) -> torch.Tensor:
+    """DPM-Solver++ (2M), second order from the last two evaluations (Lu et al., arXiv 2211.01095)."""
     from diffusers.schedulers.scheduling_edm_dpmsolver_multistep import EDMDPMSolverMultistepScheduler
 
-    return EDMDPMSolverMultistepScheduler(**levels, solver_order=2, final_sigmas_type="zero")
+    solver = EDMDPMSolverMultistepScheduler(**_range(sigma_data), solver_order=2, final_sigmas_type="zero")
+    return _solve(solver, denoise, noise, mean, sigma_data, steps)
 
 
-def seeded_noise(shape: Sequence[int], seed: int, indices: Sequence[int], stream: int = 0) -> torch.Tensor:
-    """Standard normal noise ``(len(indices), *shape)``; row k depends on (seed, stream, indices[k]) alone."""
-    import numpy as np
+def euler(denoise: Denoise, noise: Noise, mean: torch.Tensor, sigma_data: float, steps: int) -> torch.Tensor:
+    """Euler's method, first order."""
+    from diffusers.schedulers.scheduling_edm_euler import EDMEulerScheduler
 
-    rows = []
-    for i in indices:
-        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream, int(i)])))
-        rows.append(torch.from_numpy(rng.standard_normal(tuple(shape), dtype=np.float32)))
-    return torch.stack(rows)
+    return _solve(EDMEulerScheduler(**_range(sigma_data)), denoise, noise, mean, sigma_data, steps)
 
 
-@torch.no_grad()
-def sample(
-    denoiser: Denoiser,
-    noise: torch.Tensor,
-    condition: Condition,
-    sampler: str = "dpm",
-    steps: int = 10,
-    guidance: float = 1.0,
-    project: Callable[[torch.Tensor], torch.Tensor] | None = None,
+def heun(denoise: Denoise, noise: Noise, mean: torch.Tensor, sigma_data: float, steps: int) -> torch.Tensor:
+    """Heun's method, algorithm 1 of the paper: two evaluations a step, one in the last, which ends at sigma = 0."""
+    sigmas = [sigma_data * s for s in levels(steps)] + [0.0]
+    z = mean + sigmas[0] * noise(START)
+    for here, there in pairwise(sigmas):
+        slope = (z - clean_at(denoise, z, here)) / here
+        ahead = z + (there - here) * slope
+        if there > 0:
+            slope = (slope + (ahead - clean_at(denoise, ahead, there)) / there) / 2
+            ahead = z + (there - here) * slope
+        z = ahead
+    return z
+
+
+def _range(sigma_data: float) -> dict[str, Any]:
+    low, high = SIGMA_MIN * sigma_data, SIGMA_MAX * sigma_data
+    return dict(sigma_min=low, sigma_max=high, sigma_data=sigma_data, rho=RHO)
+
+
+def _solve(
+    solver: Any, denoise: Denoise, noise: Noise, mean: torch.Tensor, sigma_data: float, steps: int
 ) -> torch.Tensor:
-    """Clean latents from noise.
-
-    Parameters
-    ----------
-    noise : standard normal ``(n, 2 * channels, h, w)``. steps : network evaluations (twice that with guidance).
-    guidance : 1 follows the condition as learned; above 1 exaggerates the prompt (classifier-free guidance).
-    project : applied to every estimate of the clean latents: what is known of them for certain. The truth
-        being in a convex set, its nearest point there is closer to the truth than the estimate was.
-    """
-    if steps < 1:
-        raise AllpetError(f"steps is {steps}; it must be at least 1")
-    solver = scheduler(sampler, denoiser.sigma_data)
-    solver.set_timesteps(steps, device=noise.device)
-    z = noise * solver.sigmas[0]
-    unsaid = condition.without_prompt()
-    sd = denoiser.sigma_data
-    for t in solver.timesteps:
-        sigma = torch.exp(4 * t.to(z.dtype))
-        levels = sigma.expand(len(z))
-        clean = denoiser(z, levels, condition)
-        if guidance != 1.0:
-            blind = denoiser(z, levels, unsaid)
-            clean = blind + guidance * (clean - blind)
-        if project is not None:
-            clean = project(clean)
+    """Run a `diffusers` scheduler of the EDM family."""
+    solver.set_timesteps(steps, device=mean.device)
+    sigmas = solver.sigmas.tolist()
+    z = mean + sigmas[0] * noise(START)
+    for sigma, t in zip(sigmas[:-1], solver.timesteps, strict=True):
+        clean = clean_at(denoise, z, sigma)
         # The solver wants the raw output of a network with one number for sigma_data: the one that gives `clean`.
-        keep, gain = sd**2 / (sigma**2 + sd**2), sigma * sd / (sigma**2 + sd**2).sqrt()
+        total = sigma**2 + sigma_data**2
+        raw = (clean - sigma_data**2 / total * z) / (sigma * sigma_data / total**0.5)
         solver.scale_model_input(z, t)
-        z = solver.step((clean - keep * z) / gain, t, z).prev_sample
+        z = solver.step(raw, t, z).prev_sample
     return z
