@@ -90,7 +90,10 @@ class Convert:
 
 @dataclass
 class Train:
-    """Train on dataset stores; the same command resumes, and both limits count from the very start."""
+    """Train on dataset stores; the same command resumes, and both limits count from the very start.
+
+    Several processes: accelerate launch --num_processes N -m allpet train ..., or torchrun likewise.
+    """
 
     data: tuple[Path, ...]
     """Dataset stores (.zarr) of ideal projections, one or several."""
@@ -104,13 +107,45 @@ class Train:
     """Stop after this many steps, all runs together."""
     seed: int = 0
     """Seed of weights, samples and noise."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Arithmetic of the network; auto: bfloat16 where the hardware has it and the recipe can use it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto: a GPU where there is one and the recipe can use it."""
+    micro_batches: int = 1
+    """Batches averaged in each step; several processes share them, so a multiple of their number."""
+    patience: int | None = None
+    """Stop after so many reports without a lower held-out loss; default: never, and the best weights are kept."""
+    report_steps: int | None = None
+    """Steps between reports; default: a fiftieth of max-steps, at least 10; without it, about every half minute."""
+    save_seconds: float = 30.0
+    """Seconds between checkpoints."""
+    tensorboard: bool = True
+    """Write TensorBoard's event files, where it is installed."""
+    max_memory_gib: float | None = None
+    """Stop, with a checkpoint, when a process takes more memory than this."""
 
     def run(self) -> None:
         from allpet.train import train
 
-        shown = sys.stderr.isatty()
-        train(self.data, self.out, self.recipe, self.max_minutes, self.max_steps, seed=self.seed, progress=shown)
-        print(self.out)
+        train(
+            self.data,
+            self.out,
+            self.recipe,
+            self.max_minutes,
+            self.max_steps,
+            seed=self.seed,
+            progress=sys.stderr.isatty(),
+            precision=self.precision,
+            device=self.device,
+            micro_batches=self.micro_batches,
+            patience=self.patience,
+            report_steps=self.report_steps,
+            save_seconds=self.save_seconds,
+            tensorboard=self.tensorboard,
+            max_memory_gib=self.max_memory_gib,
+        )
+        if os.environ.get("RANK", "0") == "0":
+            print(self.out)
 
 
 @dataclass

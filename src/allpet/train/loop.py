@@ -1,47 +1,77 @@
 """The training loop: one for every recipe, resumed by running the same command again.
 
-A run folder holds ``options.json`` (what was asked for), ``stats.jsonl`` (a line a report),
-``checkpoint-RECIPE.safetensors`` (everything needed to go on) and the model itself, so that
-the folder is a valid ``--model`` after the first report.
+A run folder holds ``options-RECIPE.json`` (what was asked for), ``stats.jsonl`` (a line a report),
+``checkpoint-RECIPE.safetensors`` (everything needed to go on), ``tensorboard/`` and ``samples/`` (to look at), and the
+model itself, so that the folder is a valid ``--model`` after the first report.
+
+A step depends on the seed and its number alone, and with a limit in steps so do the learning rate and the moments at
+which the best weights are chosen: killed at any time, the same command ends with the same weights (bit by bit on one
+thread). A limit in minutes alone makes the rate follow the clock, and runs repeatable only as far as the clock is.
 """
 
 from __future__ import annotations
 
-import copy
 import json
-import math
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from allpet.errors import AllpetError
-from allpet.train.recipes import RECIPES, Recipe
+from allpet.io.files import replacing
+from allpet.io.place import locked
+from allpet.train.precision import resolve
+from allpet.train.processes import World
+from allpet.train.recipe import Movable
+from allpet.train.recipes import RECIPES
+from allpet.train.run import Limits, Run, stopwatch
 from allpet.train.samples import TrainingSet
 
-REPORT_S = 30.0
+Builder = Callable[[TrainingSet, Path, int], Any]
+"""What makes a recipe of data, run folder and seed."""
 
 
 def train(
-    data: str | Path | Sequence[str | Path],
+    data: str | Path | TrainingSet | Sequence[str | Path],
     out: str | Path,
-    recipe: str = "base",
+    recipe: str | Builder = "base",
     max_minutes: float | None = None,
     max_steps: int | None = None,
     seed: int = 0,
     progress: bool = False,
+    *,
+    precision: str = "auto",
+    device: str = "auto",
+    micro_batches: int = 1,
+    patience: int | None = None,
+    report_steps: int | None = None,
+    save_seconds: float = 30.0,
+    tensorboard: bool = True,
+    max_memory_gib: float | None = None,
+    clock: Literal["wall", "cpu"] = "wall",
 ) -> Path:
     """Train a part of the model on dataset stores; go on where the folder's last run stopped.
 
+    Under ``accelerate launch`` or ``torchrun`` the processes share each step's micro-batches and one of them writes.
+
     Parameters
     ----------
-    data : stores with ideal sinograms, images and attenuation (``allpet simulate`` without ``--task``).
-    out : run folder. recipe : ``"base"`` (first stage and denoiser) or ``"low-dose"`` (restorer).
-    max_minutes, max_steps : cumulative over all runs in the folder; default 20 minutes.
-    seed : of weights, samples and noise.
+    data : stores with ideal sinograms, images and attenuation (``allpet simulate`` without ``--task``), or such a set.
+    out : run folder. recipe : a name in ``RECIPES``, or a class to the contract of :mod:`allpet.train.recipe`.
+    max_minutes, max_steps : cumulative over all runs in the folder; default 20 minutes. A new run's setting up counts
+    as time; it makes one step at least. Where both are given the rate follows the steps, and the minutes cut it short.
+    seed : of weights, samples and noise. progress : show a bar on stderr.
+    precision : ``"bf16"``, ``"fp32"`` or ``"auto"`` (see :func:`allpet.train.precision.resolve`).
+    device : ``"cpu"``, ``"cuda"`` or ``"auto"``: the GPU where there is one and the recipe can use it.
+    micro_batches : a step's loss is the mean over so many batches of the recipe; a multiple of the processes.
+    patience : end after so many reports without a lower held-out loss. Off by default: the best weights are kept
+    anyway, and the loss falls most while the rate does at the end, which a plateau before would cut off.
+    report_steps : steps between reports; default: a fiftieth of `max_steps`, 10 at least, or by the clock without it.
+    save_seconds : time between checkpoints, beside those at reports. tensorboard : event files, where it is installed.
+    max_memory_gib : end when a process's resident memory exceeds this.
+    clock : what minutes are: ``"wall"``, or ``"cpu"`` (processor time of all threads and processes: a fair budget on a
+    shared machine).
 
     Returns
     -------
@@ -49,152 +79,100 @@ def train(
 
     Raises
     ------
-    AllpetError : unknown recipe, unusable data, or a folder that was begun with other options.
+    AllpetError : unknown recipe or option, unusable data, a folder that was begun with other options or that another
+    process trains in, a checkpoint that does not fit, 20 steps in a row without a finite loss, too much memory, or a
+    full disk.
+    KeyboardInterrupt : after Ctrl-C or a termination signal, with a checkpoint of the last step.
     """
-    if recipe not in RECIPES:
-        raise AllpetError(f"recipe '{recipe}' is unknown; known: {', '.join(RECIPES)}")
-    if max_minutes is None and max_steps is None:
-        max_minutes = 20.0
-    for name, value in (("max_minutes", max_minutes), ("max_steps", max_steps)):
-        if value is not None and not value > 0:
-            raise AllpetError(f"{name} is {value}; it must be positive")
-    paths = [data] if isinstance(data, str | Path) else list(data)
-    samples = TrainingSet.load(paths)
+    name, build = _builder(recipe)
+    limits = Limits(max_minutes, max_steps, patience, report_steps, save_seconds, max_memory_gib)
+    if clock not in ("wall", "cpu"):
+        raise AllpetError(f"clock '{clock}' is unknown; known: wall, cpu")
+    if seed < 0:
+        raise AllpetError(f"seed is {seed}; it must not be negative")
+    samples = data if isinstance(data, TrainingSet) else TrainingSet.load(_paths(data))
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    _same_options(folder / f"options-{recipe}.json", dict(recipe=recipe, seed=seed, samples=samples.fingerprint()))
-    torch.manual_seed(seed)
-    job: Recipe = RECIPES[recipe](samples, folder, seed)
-    run = Run(job, folder, recipe, max_minutes, max_steps)
-    run.restore()
-    run.go(progress)
+    world = World.join(_device(device, build, name))
+    share = world.share(micro_batches)
+    options: dict[str, Any] = dict(recipe=name, seed=seed, samples=samples.fingerprint(), micro_batches=micro_batches)
+    options |= dict(precision=_precision(precision, build, world.device, name), clock=clock)
+    with _Lock(world, folder / "stats.jsonl"):
+        world.alone(lambda: _same_options(folder / f"options-{name}.json", options))
+        lap = stopwatch(clock)
+        torch.manual_seed(seed)
+        job = build(samples, folder, seed)
+        if hasattr(build, "precision"):
+            job.precision = options["precision"]
+        if world.device.type != "cpu" and isinstance(job, Movable):
+            job.to(world.device)
+        run = Run(job, folder, name, limits, world, share, micro_batches, lap, clock, tensorboard)
+        run.restore()
+        run.go(progress)
+    world.leave()
     return folder
+
+
+def _builder(recipe: str | Builder) -> tuple[str, Builder]:
+    if not isinstance(recipe, str):
+        name = getattr(recipe, "name", getattr(recipe, "__name__", None))
+        if not isinstance(name, str):
+            raise AllpetError("the recipe has no name; give a class, or something with an attribute `name`")
+        return name, recipe
+    if recipe not in RECIPES:
+        raise AllpetError(f"recipe '{recipe}' is unknown; known: {', '.join(RECIPES)}")
+    return recipe, RECIPES[recipe]
+
+
+def _paths(data: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    return [data] if isinstance(data, str | Path) else list(data)
+
+
+def _device(device: str, build: Builder, name: str) -> str:
+    if device not in ("auto", "cpu", "cuda"):
+        raise AllpetError(f"device '{device}' is unknown; known: auto, cpu, cuda")
+    movable = hasattr(build, "to")
+    if device == "auto":
+        return "cuda" if movable and torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise AllpetError("device 'cuda' was asked for and there is none; use cpu or auto")
+    if device == "cuda" and not movable:
+        raise AllpetError(f"recipe '{name}' trains on the CPU only; use --device cpu")
+    return device
+
+
+def _precision(precision: str, build: Builder, device: torch.device, name: str) -> str:
+    resolved = resolve(precision, device)
+    if hasattr(build, "precision"):
+        return resolved
+    if precision == "bf16":
+        raise AllpetError(f"recipe '{name}' trains in float32 only; use --precision fp32")
+    return "fp32"
+
+
+class _Lock:
+    """The run folder for this command alone: the first process holds the lock for all."""
+
+    def __init__(self, world: World, path: Path) -> None:
+        self.world, self.lock = world, locked(path)
+
+    def __enter__(self) -> None:
+        self.world.alone(self.lock.__enter__)
+
+    def __exit__(self, *error: Any) -> None:
+        if self.world.first:
+            self.lock.__exit__(*error)
 
 
 def _same_options(path: Path, options: dict[str, Any]) -> None:
     if path.is_file():
-        old = json.loads(path.read_text(encoding="utf-8"))
-        changed = [key for key in options if old.get(key) != options[key]]
+        try:
+            old = json.loads(path.read_text(encoding="utf-8"))
+            changed = [key for key in options if old.get(key) != options[key]]
+        except (ValueError, AttributeError):
+            raise AllpetError(f"{path}: is damaged; delete it and the checkpoint, or use another folder") from None
         if changed:
             raise AllpetError(f"{path}: this run was begun with another {' and '.join(changed)}; use another folder")
     else:
-        _write_text(path, json.dumps(options, indent=1))
-
-
-def _write_text(path: Path, text: str) -> None:
-    from allpet.io.files import replacing
-
-    with replacing(path) as (part,):
-        part.write_text(text, encoding="utf-8")
-
-
-class Run:
-    """One recipe's network, optimiser, moving average and clock."""
-
-    def __init__(self, job: Recipe, folder: Path, name: str, max_minutes: float | None, max_steps: int | None) -> None:
-        self.job, self.folder, self.name = job, folder, name
-        self.max_seconds = math.inf if max_minutes is None else 60 * max_minutes
-        self.max_steps = math.inf if max_steps is None else max_steps
-        self.network = job.network
-        self.ema: nn.Module = copy.deepcopy(job.network).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(job.network.parameters(), lr=job.rate, betas=(0.9, 0.99), weight_decay=1e-2)
-        self.step, self.seconds = 0, 0.0
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.folder / f"checkpoint-{self.name}.safetensors"
-
-    def restore(self) -> None:
-        """Go on from the folder's checkpoint, if there is one."""
-        if not self.checkpoint.is_file():
-            return
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(self.checkpoint, "pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}
-                facts = json.loads(file.metadata()["state"])
-            for prefix, module in (("net", self.network), ("ema", self.ema)):
-                module.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith(prefix + ".")})
-        except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise AllpetError(f"{self.checkpoint}: cannot be resumed ({reason}); delete it to start again") from None
-        state: dict[str, Any] = self.optimizer.state_dict()
-        for key, value in tensors.items():
-            if key.startswith("opt."):
-                _, index, name = key.split(".")
-                state["state"].setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict(state)
-        self.step, self.seconds = facts["step"], float(facts["seconds"])
-
-    def save(self) -> None:
-        """Write the checkpoint and the model, each in one step."""
-        from safetensors.torch import save
-
-        from allpet.io.files import replacing
-
-        tensors = {f"net.{k}": v for k, v in self.network.state_dict().items()}
-        tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        for index, entry in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"opt.{index}.{k}": v for k, v in entry.items()}
-        seconds = f"{self.seconds:017.6f}"  # of one width, so that a checkpoint's layout does not hang on the clock
-        facts = {"state": json.dumps({"step": self.step, "seconds": seconds})}
-        with replacing(self.checkpoint) as (part,):
-            part.write_bytes(save({k: v.contiguous() for k, v in tensors.items()}, facts))
-        self.job.export(self.ema, dict(recipe=self.name, steps=self.step, seconds=round(self.seconds)))
-
-    def rate(self) -> float:
-        """Learning rate: short warm-up, then a cosine to nearly nothing at whichever limit comes first."""
-        done = max(self.seconds / self.max_seconds, self.step / self.max_steps)
-        return self.job.rate * min(1.0, (self.step + 1) / 100) * (0.5 * (1 + math.cos(math.pi * min(done, 1.0))) + 0.01)
-
-    def one_step(self) -> float:
-        """One step; its samples depend on the seed and the step's number alone."""
-        rng = torch.Generator().manual_seed((self.job.seed << 32) + self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate()
-        loss = self.job.loss(self.network, rng)
-        if not bool(torch.isfinite(loss)):
-            raise AllpetError(f"{self.folder}: the loss became {float(loss)} at step {self.step}; lower the rate")
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimizer.step()
-        self.step += 1
-        keep = min(self.job.ema, 1 - 1 / (0.1 * self.step + 1))
-        with torch.no_grad():
-            for average, value in zip(self.ema.parameters(), self.network.parameters(), strict=True):
-                average.lerp_(value, 1 - keep)
-        return float(loss.detach())
-
-    def go(self, progress: bool) -> None:
-        """Train to the limit, reporting and saving now and then."""
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with Progress(*columns, disable=not progress) as bar:
-            task = bar.add_task(f"{self.name}: step {self.step}", total=1.0)
-            losses: list[float] = []
-            last = time.monotonic()
-            reported = last
-            while self.step < self.max_steps and self.seconds < self.max_seconds:
-                losses.append(self.one_step())
-                now = time.monotonic()
-                self.seconds += now - last
-                last = now
-                if now - reported >= REPORT_S:
-                    self.report(losses)
-                    losses, reported = [], now
-                    done = max(self.seconds / self.max_seconds, self.step / self.max_steps)
-                    bar.update(task, completed=done, description=f"{self.name}: step {self.step}")
-            if losses or not self.checkpoint.is_file():
-                self.report(losses)
-
-    def report(self, losses: list[float]) -> None:
-        """Append a line to ``stats.jsonl`` and save."""
-        self.save()
-        line = dict(recipe=self.name, step=self.step, seconds=round(self.seconds, 1), rate=self.rate())
-        if losses:
-            line["loss"] = sum(losses) / len(losses)
-        with open(self.folder / "stats.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with replacing(path) as (part,):
+            part.write_text(json.dumps(options, indent=1), encoding="utf-8")
