@@ -36,6 +36,9 @@ def test_it_learns_and_says_so(tmp_path):
     assert told[-1]["loss"] < 0.5 * told[0]["loss"] and told[-1]["held_out"] < 0.5 * told[0]["held_out"]
     assert told[-1]["rate"] < 0.02 * Toy.rate < told[1]["rate"]
     assert all(line["samples_per_s"] > 0 and line["peak_mib"] > 50 for line in told)
+    tensors = state(tmp_path)
+    assert torch.equal(tensors["ema.1.running_mean"], tensors["net.1.running_mean"])  # statistics are not averaged
+    assert not torch.equal(tensors["ema.0.weight"], tensors["net.0.weight"])
     record = json.loads((tmp_path / "toy.json").read_text())
     assert record["steps"] == 200 and record["best_step"] == told[-1]["best_step"]
 
@@ -246,10 +249,11 @@ def test_pictures_and_event_files(tmp_path):
     pictures = sorted((tmp_path / "samples" / "Toy").iterdir())
     assert len(pictures) <= watch.KEPT and pictures[-1].name == "samples-0000120.png"
     assert imread(pictures[-1]).shape[:2] == (2 * 16, 3 * 16)
+    go(tmp_path, max_steps=150, report_steps=10, tensorboard=True)
     events = EventAccumulator(str(tmp_path / "tensorboard" / "Toy")).Reload()
     assert set(events.Tags()["scalars"]) == {name for key, name in watch.CURVES.items() if key != "gpu_peak_mib"}
     curve = [(e.step, e.value) for e in events.Scalars("loss/held-out")]
-    assert [step for step, _ in curve] == list(range(10, 121, 10))
+    assert [step for step, _ in curve] == list(range(10, 151, 10))
     assert [value for _, value in curve] == pytest.approx([line["held_out"] for line in lines(tmp_path)])
 
 

@@ -236,8 +236,6 @@ class Run:
                 move(self._done(), f"{self.name}: step {self.at.step}")
             if self.at.reported != self.at.step:
                 self.report()
-        if self.watch is not None:
-            self.watch.close()
 
     def _done(self) -> float:
         return max(self.progress, min(self.at.seconds / self.limits.seconds, 1.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,11 +46,10 @@ class Watch:
         for path in self._pictures():
             if _step(path) > step:
                 path.unlink(missing_ok=True)
-        self.writer: Any = None
+        self.events: Path | None = None
         if tensorboard and find_spec("tensorboard") is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(folder / "tensorboard" / recipe), purge_step=step + 1)
+            self.events = folder / "tensorboard" / recipe / f"events.out.tfevents.{time.time_ns() // 1000}"
+            self.begin = step + 1
 
     def report(self, line: Mapping[str, Any]) -> None:
         """Append a line with at least ``step``, and its numbers to TensorBoard's curves.
@@ -61,13 +61,11 @@ class Watch:
         try:
             with open(self.lines, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line, allow_nan=False) + "\n")
-            if self.writer is not None:
-                for key, name in CURVES.items():
-                    if line.get(key) is not None:
-                        self.writer.add_scalar(name, line[key], line["step"])
-                self.writer.flush()
         except OSError as error:
             raise AllpetError(f"{self.lines}: cannot be written ({error.strerror or error})") from None
+        if self.events is not None:
+            curves = {name: float(line[key]) for key, name in CURVES.items() if line.get(key) is not None}
+            _add_events(self.events, line["step"], curves, self.begin)
 
     def show(self, pictures: torch.Tensor, step: int) -> None:
         """Write ``samples/RECIPE/samples-STEP.png`` and remove the oldest beyond :data:`KEPT`.
@@ -90,10 +88,30 @@ class Watch:
     def _pictures(self) -> list[Path]:
         return sorted(self.samples.glob("samples-*.png"), key=_step)
 
-    def close(self) -> None:
-        """End TensorBoard's file."""
-        if self.writer is not None:
-            self.writer.close()
+
+def _add_events(path: Path, step: int, curves: Mapping[str, float], begin: int) -> None:
+    """Append numbers to TensorBoard's event file; a new file says that it replaces every step from `begin` on.
+
+    Written here and not by ``SummaryWriter``, whose thread reports a full disk with a traceback of its own.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    values = [Summary.Value(tag=name, simple_value=value) for name, value in curves.items()]
+    now = time.time()
+    events = [Event(wall_time=now, step=step, summary=Summary(value=values))]
+    try:
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            start = SessionLog(status=SessionLog.START)
+            events.insert(0, Event(wall_time=now, step=begin, session_log=start))
+            events.insert(0, Event(wall_time=now, file_version="brain.Event:2"))
+        with open(path, "ab") as file:
+            for event in events:
+                RecordWriter(file).write(event.SerializeToString())
+    except OSError as error:
+        raise AllpetError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 def grid(pictures: torch.Tensor) -> torch.Tensor:
