@@ -1,8 +1,10 @@
-"""How far a set of samples is from a set of real ones, and whether it copies its training set."""
+"""How far a set of samples is from a set of real ones: Wasserstein, kernel distance, precision, recall, coverage.
+
+Sets are ``(n, ...)`` samples or features (:mod:`allpet.metrics.features`). Set each number beside the same one of
+real against real at the same n: none of them is at its ideal for two finite sets.
+"""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 
@@ -13,6 +15,13 @@ def _rows(x: torch.Tensor) -> torch.Tensor:
     if x.ndim < 2 or len(x) == 0:
         raise AllpetError(f"a set of samples has shape {tuple(x.shape)}; it must be (n, ...) with n > 0")
     return x.reshape(len(x), -1).double()
+
+
+def _pair(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    a, b = _rows(a), _rows(b)
+    if a.shape[1] != b.shape[1]:
+        raise AllpetError(f"sets have {a.shape[1]} and {b.shape[1]} components; they must agree")
+    return a, b
 
 
 def sliced_wasserstein(a: torch.Tensor, b: torch.Tensor, directions: int = 256, seed: int = 0) -> float:
@@ -27,9 +36,7 @@ def sliced_wasserstein(a: torch.Tensor, b: torch.Tensor, directions: int = 256, 
     a, b : ``(n, ...)`` and ``(m, ...)`` samples or features; n and m may differ.
     directions, seed : number of random directions and the seed they are drawn with.
     """
-    a, b = _rows(a), _rows(b)
-    if a.shape[1] != b.shape[1]:
-        raise AllpetError(f"sets have {a.shape[1]} and {b.shape[1]} components; they must agree")
+    a, b = _pair(a, b)
     generator = torch.Generator().manual_seed(seed)
     axes = torch.randn(a.shape[1], directions, dtype=torch.float64, generator=generator).to(a.device)
     axes = axes / axes.norm(dim=0)
@@ -42,48 +49,94 @@ def sliced_wasserstein(a: torch.Tensor, b: torch.Tensor, directions: int = 256, 
     return float((quantiles(a) - quantiles(b)).square().mean().sqrt())
 
 
-def nearest_distance(samples: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Distance of each sample to its nearest neighbour in the reference, relative to the sample's norm, ``(n,)``."""
-    samples, reference = _rows(samples), _rows(reference)
-    return torch.cdist(samples, reference).amin(dim=1) / samples.norm(dim=1).clamp_min(1e-300)
+def kernel_distance(samples: torch.Tensor, real: torch.Tensor, degree: int = 3) -> float:
+    """Unbiased squared maximum mean discrepancy with the polynomial kernel ``(x . y / d + 1)^degree``.
 
-
-@dataclass(frozen=True)
-class Memorisation:
-    """Nearest-neighbour distances (medians, relative to the sample) of generated and held-out samples.
-
-    A model that copies has ``to_train`` far below ``to_held_out``; held-out samples themselves
-    (``held_out_to_train``) say how close unseen data lie to the training set.
-    """
-
-    to_train: float
-    to_held_out: float
-    held_out_to_train: float
-    closer_to_train: float
-
-
-def memorisation(generated: torch.Tensor, train: torch.Tensor, held_out: torch.Tensor, seed: int = 0) -> Memorisation:
-    """Does the generator copy? Compare distances to training and to held-out data at equal size.
+    The kernel and estimator of KID (Binkowski et al., arXiv 1801.01401), on d components standardised with the real
+    set's mean and standard deviation (at least a thousandth of their rms over the components, so that a constant one
+    cannot blow up). Unbiased: 0 in the mean for two sets of one distribution, sometimes below.
 
     Parameters
     ----------
-    generated, train, held_out : ``(n, ...)`` samples on one grid and scale.
-    seed : of the draw that cuts the larger of the two references to the size of the smaller, because the
-        nearest of many lies closer than the nearest of few.
+    samples, real : ``(n, ...)`` and ``(m, ...)``, n and m at least 2.
 
-    Returns
-    -------
-    Memorisation : medians, and the share of generated samples closer to training than to held-out data
-        (about 0.5 without copying).
+    Raises
+    ------
+    AllpetError : wrong shapes; a set of less than two; a real set without any spread; degree below 1.
     """
-    size = min(len(train), len(held_out))
-    generator = torch.Generator().manual_seed(seed)
-    train = train[torch.randperm(len(train), generator=generator)[:size].to(train.device)]
-    held_out = held_out[torch.randperm(len(held_out), generator=generator)[:size].to(held_out.device)]
-    near_train, near_held = nearest_distance(generated, train), nearest_distance(generated, held_out)
-    return Memorisation(
-        to_train=float(near_train.median()),
-        to_held_out=float(near_held.median()),
-        held_out_to_train=float(nearest_distance(held_out, train).median()),
-        closer_to_train=float((near_train < near_held).double().mean()),
-    )
+    samples, real = _pair(samples, real)
+    if min(len(samples), len(real)) < 2 or degree < 1:
+        raise AllpetError(
+            f"sets of {len(samples)} and {len(real)}, degree {degree}; there must be 2 or more, degree >= 1"
+        )
+    std = real.std(dim=0)
+    floor = 1e-3 * std.square().mean().sqrt()
+    if not float(floor) > 0:
+        raise AllpetError("real samples are all alike; they must vary")
+    centre, scale = real.mean(dim=0), torch.maximum(std, floor)
+    x, y = (samples - centre) / scale, (real - centre) / scale
+
+    def kernel(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+        return (p @ q.T / p.shape[1] + 1) ** degree
+
+    def within(p: torch.Tensor) -> torch.Tensor:
+        values = kernel(p, p)
+        return (values.sum() - values.diagonal().sum()) / (len(p) * (len(p) - 1))
+
+    return float(within(x) + within(y) - 2 * kernel(x, y).mean())
+
+
+def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _radii(x: torch.Tensor, k: int) -> torch.Tensor:
+    """Distance of each sample to its k-th nearest neighbour in its own set, ``(n,)``."""
+    if k < 1 or len(x) <= k:
+        raise AllpetError(f"a set of {len(x)} has no {k}-th nearest neighbours; k must be at least 1 and below n")
+    return _distances(x, x).kthvalue(k + 1, dim=1).values
+
+
+def precision_recall(samples: torch.Tensor, real: torch.Tensor, k: int = 5) -> tuple[float, float]:
+    """Improved precision and recall (Kynkaanniemi et al., arXiv 1904.06991), each in [0, 1].
+
+    Precision: share of samples inside the union of balls around the real ones, each as wide as to its k-th nearest
+    real neighbour (are samples believable?). Recall: the same with the roles swapped (is all of the real set there?).
+
+    Raises
+    ------
+    AllpetError : wrong shapes; a set of k or fewer.
+    """
+    samples, real = _pair(samples, real)
+    between = _distances(samples, real)
+    precision = (between <= _radii(real, k)).any(dim=1).double().mean()
+    recall = (between <= _radii(samples, k)[:, None]).any(dim=0).double().mean()
+    return float(precision), float(recall)
+
+
+def density(samples: torch.Tensor, real: torch.Tensor, k: int = 5) -> float:
+    """Mean number of real balls (as wide as to the k-th nearest real neighbour) around a sample, over k; >= 0.
+
+    About 1 for two sets of one distribution, and may exceed it (Naeem et al., arXiv 2002.09797). Less led astray by
+    outliers of the real set than precision.
+
+    Raises
+    ------
+    AllpetError : as :func:`precision_recall`.
+    """
+    samples, real = _pair(samples, real)
+    return float((_distances(samples, real) <= _radii(real, k)).double().sum(dim=1).mean() / k)
+
+
+def coverage(samples: torch.Tensor, real: torch.Tensor, k: int = 5) -> float:
+    """Share of real samples with at least one sample in their ball, in [0, 1].
+
+    The ball is as wide as to the k-th nearest real neighbour (Naeem et al., arXiv 2002.09797); about ``1 - 2^-k`` for
+    two sets of one distribution and one size.
+
+    Raises
+    ------
+    AllpetError : as :func:`precision_recall`.
+    """
+    samples, real = _pair(samples, real)
+    return float((_distances(samples, real) <= _radii(real, k)).any(dim=0).double().mean())
