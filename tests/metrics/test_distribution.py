@@ -1,4 +1,4 @@
-"""Distances between sets: zero for equal sets, known for shifted ones, and copies are found out."""
+"""Distances between sets: zero for equal sets, known for shifted ones, and blind to neither missing nor false modes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allpet.errors import AllpetError
-from allpet.metrics import memorisation, nearest_distance, sliced_wasserstein
+from allpet.metrics import coverage, density, kernel_distance, precision_recall, sliced_wasserstein
 
 
 def _set(n: int, seed: int, d: int = 30) -> torch.Tensor:
@@ -31,18 +31,65 @@ def test_wasserstein_is_symmetric_seeded_and_takes_unequal_sizes():
     assert sliced_wasserstein(a, a.repeat_interleave(3, dim=0)) == pytest.approx(0, abs=1e-12)
 
 
-def test_copies_are_found_out():
-    train, held_out = _set(300, 0), _set(200, 1)
-    fresh = memorisation(_set(200, 2), train, held_out)
-    copied = memorisation(train[:200] + 0.01 * _set(200, 3), train, held_out)
-    assert 0.3 < fresh.closer_to_train < 0.7
-    assert fresh.to_train == pytest.approx(fresh.held_out_to_train, rel=0.2)
-    assert copied.closer_to_train > fresh.closer_to_train + 0.2
-    assert float(nearest_distance(train[:5], train).max()) < 1e-6
+def test_kernel_distance_of_two_points_by_hand():
+    # standardised with real = {-1, 1} (std sqrt 2): real at +-0.707, samples at 0; kernel (xy + 1)^3
+    samples, real = torch.zeros(2, 1), torch.tensor([[-1.0], [1.0]])
+    assert kernel_distance(samples, real) == pytest.approx(1 + (1 - 0.5) ** 3 - 2)
+    assert kernel_distance(samples, real, degree=1) == pytest.approx(1 + 0.5 - 2)
+
+
+def test_kernel_distance_is_unbiased_free_of_unit_and_grows_with_distance():
+    wide = _set(5000, 999, 6)
+    same = torch.tensor([kernel_distance(_set(40, 2 * k, 6), _set(40, 2 * k + 1, 6), 3, wide) for k in range(60)])
+    assert abs(float(same.mean())) < 3 * float(same.std()) / 60**0.5 and float(same.min()) < 0
+    a, b = _set(40, 0, 6), _set(40, 1, 6)
+    unit = torch.tensor([1.0, 10, 0.1, 5, 3, 2], dtype=torch.float64)
+    assert kernel_distance(a * unit + 3, b * unit + 3) == pytest.approx(kernel_distance(a, b))
+    far = [kernel_distance(a + shift, b) for shift in (0.0, 0.3, 0.6, 1.2)]
+    assert far == sorted(far) and far[-1] > float(same.max())
+
+
+def test_precision_sees_false_modes_and_recall_missing_ones():
+    centres = torch.tensor([[0.0, 0], [100, 0], [0, 100], [100, 100]], dtype=torch.float64)
+    real = torch.cat([c + _set(50, k, 2) for k, c in enumerate(centres[:2])])
+    half = centres[0] + _set(100, 9, 2)  # one mode of two
+    false = torch.cat([c + _set(50, 20 + k, 2) for k, c in enumerate(centres[:4:2])])  # one mode of two is not real
+    precision, recall = precision_recall(half, real)
+    assert precision > 0.9 and recall == pytest.approx(0.5, abs=0.06)
+    assert coverage(half, real) == pytest.approx(0.5, abs=0.06) and density(half, real) > 0.8
+    precision, recall = precision_recall(false, real)
+    assert precision == pytest.approx(0.5, abs=0.06) and recall == pytest.approx(0.5, abs=0.06)
+    assert density(false, real) == pytest.approx(0.5, abs=0.15)
+    assert precision_recall(real + 1e4, real) == (0, 0) and coverage(real + 1e4, real) == 0
+
+
+def test_balls_by_hand():
+    real = torch.tensor([[0.0], [1.0], [3.0], [7.0]])  # widths to the nearest: 1, 1, 2, 4
+    samples = torch.tensor([[0.5], [4.5], [12.0]])  # in balls {0, 1}, {3, 7}, none; their own widths: 4, 4, 7.5
+    assert precision_recall(samples, real, k=1) == (pytest.approx(2 / 3), 1.0)
+    assert density(samples, real, k=1) == pytest.approx(4 / 3)
+    assert coverage(samples, real, k=1) == 1.0
+    assert coverage(samples[:1], real, k=1) == 0.5
+
+
+def test_density_and_coverage_of_one_distribution_are_as_published():
+    a, b = _set(800, 0, 8), _set(800, 1, 8)
+    assert density(a, b) == pytest.approx(1, abs=0.1)
+    assert coverage(a, b) == pytest.approx(1 - 2**-5, abs=0.04)
 
 
 def test_bad_sets_say_what_is_wrong():
-    with pytest.raises(AllpetError, match="must agree"):
-        sliced_wasserstein(_set(3, 0, 4), _set(3, 0, 5))
-    with pytest.raises(AllpetError, match="n > 0"):
-        sliced_wasserstein(_set(3, 0)[:0], _set(3, 0))
+    for measure in (sliced_wasserstein, kernel_distance, precision_recall, density, coverage):
+        with pytest.raises(AllpetError, match="must agree"):
+            measure(_set(9, 0, 4), _set(9, 0, 5))
+        with pytest.raises(AllpetError, match="n > 0"):
+            measure(_set(3, 0)[:0], _set(3, 0))
+    for measure in (density, coverage, precision_recall):
+        with pytest.raises(AllpetError, match="below n"):
+            measure(_set(9, 0), _set(5, 1), k=5)
+    with pytest.raises(AllpetError, match="below n"):
+        precision_recall(_set(5, 0), _set(9, 1), k=5)
+    with pytest.raises(AllpetError, match="2 or more"):
+        kernel_distance(_set(1, 0), _set(5, 0))
+    with pytest.raises(AllpetError, match="must vary"):
+        kernel_distance(_set(5, 0), torch.ones(5, 30))

@@ -20,7 +20,7 @@ from allpet.metrics.features import SIZE, image_features, principal_components, 
 FINE = 64
 LEVELS = 64
 PATCH, WORDS, POOL = 5, 96, 4
-LANDMARKS = 2000
+LANDMARKS = 4000
 WIDTH = 0.5
 PENALTY = 3e-3
 GROUP = 16
@@ -136,7 +136,7 @@ class PromptClassifier:
 
     Three descriptions of a sinogram: histograms of the kinds of 5 x 5 patches in 16 fields of the log reconstruction;
     principal components of log sinogram and log reconstruction (32 x 32); quantiles of the uptake in the body. Least
-    squares to one-hot labels in the space of a Gaussian kernel on all three, with up to 2,000 training samples as
+    squares to one-hot labels in the space of a Gaussian kernel on all three, with up to 4,000 training samples as
     landmarks (Nystrom; Williams and Seeger, NIPS 2000).
 
     Notes

@@ -18,7 +18,7 @@ from allpet.metrics.features import unit_mean
 
 SIZE = 64
 CANDIDATES = 8
-FINER = 4
+TURNS = 512
 GROUP = 64
 
 
@@ -96,32 +96,33 @@ def centred(s: torch.Tensor, beam: ParallelBeam) -> torch.Tensor:
 
 
 def _spectra(s: torch.Tensor, beam: ParallelBeam) -> torch.Tensor:
-    """Angular spectra on the double cover of the centred sinograms, averaged to 64 x 64: ``(n, frequency, radial)``.
+    """Angular spectra on the double cover of the centred sinograms, ``(n, frequency, radial)``.
 
-    One side of the cover's spectrum and one side of the radial axis (the other follows from the mirror symmetry),
-    weighted so that the sum of squared magnitudes is the squared norm of the averaged sinogram.
+    Bins are averaged to 64, frequencies kept up to 64. One side of the cover's spectrum and one side of the radial axis
+    (the other follows from the mirror symmetry), weighted so that the sum of squared magnitudes is the squared norm.
     """
+    bins = min(SIZE, beam.bins)
+    side = torch.full(((bins + 1) // 2,), 2.0, device=s.device)
+    if bins % 2:
+        side[-1] = 1.0
+    both = torch.full((min(SIZE, beam.views) + 1,), 2.0, device=s.device)
+    both[0] = 1.0
+    if len(both) > beam.views:  # the highest frequency of the cover's 2 * views is its own mirror
+        both[-1] = 1.0
     out = []
     for part in s.split(GROUP):
-        small = adaptive_avg_pool2d(centred(part, beam)[:, None], (min(SIZE, beam.views), min(SIZE, beam.bins)))[:, 0]
-        cover = torch.cat([small, small.flip(-1)], dim=-2)
-        spectrum = torch.fft.rfft(cover, dim=-2, norm="ortho")
-        weight = torch.full((spectrum.shape[-2],), 2.0, device=s.device)
-        weight[0] = weight[-1] = 1.0  # the cover's number of views is even
-        half = (small.shape[-1] + 1) // 2
-        side = torch.full((half,), 2.0, device=s.device)
-        side[-1] = 1.0 if small.shape[-1] % 2 else 2.0
-        out.append(spectrum[..., :half] * (0.5 * weight[:, None] * side).sqrt())
+        small = adaptive_avg_pool2d(centred(part, beam)[:, None], (beam.views, bins))[:, 0]
+        spectrum = torch.fft.rfft(torch.cat([small, small.flip(-1)], dim=-2), dim=-2, norm="ortho")
+        out.append(spectrum[:, : len(both), : len(side)] * (0.5 * both[:, None] * side).sqrt())
     return torch.cat(out)
 
 
 def copy_distance(samples: torch.Tensor, reference: torch.Tensor, beam: ParallelBeam) -> torch.Tensor:
     """Distance of each sample to the nearest reference turned, moved and mirrored at will, float64 ``(n,)``.
 
-    Both are divided by their mean, centred (:func:`centred`) and averaged to 64 views x 64 bins. Over all rotations (in
-    quarters of an averaged view) and both handednesses the least ``|sample - reference|``, over the sample's norm: 0
-    for a copy. Shifts count only as far as the object stays in the field of view;
-    magnification is not undone.
+    Both are divided by their mean, centred (:func:`centred`) and averaged to 64 bins. Over all rotations (by whole
+    views, or finer so that there are at least 512) and both handednesses the least ``|sample - reference|``, over the
+    sample's norm: 0 for a copy. Shifts are undone as far as the object stayed in view, magnification is not.
 
     The exact distance is taken to the 8 references that are nearest by signature: the magnitude of the angular spectrum
     on the double cover, which neither rotation nor reflection changes. The distance of two signatures is a lower bound
@@ -140,7 +141,7 @@ def copy_distance(samples: torch.Tensor, reference: torch.Tensor, beam: Parallel
     norm = a.abs().double().square().sum(dim=(-2, -1))
     other = b.abs().double().square().sum(dim=(-2, -1))
     out = []
-    views = 2 * (a.shape[-2] - 1)
+    turns = 2 * beam.views * math.ceil(TURNS / (2 * beam.views))
     for start in range(0, len(a), GROUP):
         part, picked = a[start : start + GROUP, None], near[start : start + GROUP]
         found = b[picked].to(torch.complex128)
@@ -148,7 +149,7 @@ def copy_distance(samples: torch.Tensor, reference: torch.Tensor, beam: Parallel
         for candidate in (found, found.conj()):  # the conjugate is the mirrored object
             cross = (part.to(torch.complex128).conj() * candidate).sum(dim=-1)
             cross[..., 1:] = cross[..., 1:] / 2  # weighted for both sides of the spectrum already; irfft adds the other
-            match = torch.fft.irfft(cross, n=FINER * views, norm="forward")
+            match = torch.fft.irfft(cross, n=turns, norm="forward")
             best = torch.maximum(best, match.amax(dim=-1))
         whole = norm[start : start + GROUP]
         square = (whole[:, None] + other[picked] - 2 * best).clamp_min(0).amin(dim=1)
