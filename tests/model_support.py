@@ -4,17 +4,32 @@ import torch
 
 from allpet.model import AllPET
 from allpet.model.denoiser import Denoiser
-from allpet.model.latent import PatchBasis
-from allpet.model.prior import LinearPrior
+from allpet.model.latent import FirstStage
 from allpet.model.restorer import Restorer
 
 
-def tiny(seed: int = 0) -> AllPET:
+def blobs(n: int, size: int = 32, seed: int = 0) -> torch.Tensor:
+    """n sinograms of a few disks, mean 1, ``(n, size, size)``."""
+    from allpet.geometry import ImageGrid, ParallelBeam
+    from allpet.mask import draw_masks
+    from allpet.project import Projector
+
+    s = Projector(ParallelBeam(size, size, 1.0), ImageGrid(size, 1.0))(draw_masks(range(n), size, seed) + 1e-3)
+    return s / s.mean(dim=(-2, -1), keepdim=True)
+
+
+def tiny(seed: int = 0, surface: str = "plane") -> AllPET:
     """An untrained model of 32 x 32."""
     torch.manual_seed(seed)
-    basis = PatchBasis(8, 6).fit(torch.rand(4, 32, 32))
-    prior = LinearPrior.fit(basis.encode(torch.rand(12, 32, 32)), torch.ones(12, dtype=torch.long), 4)
-    denoiser = Denoiser(basis, prior, 32, 32, (8, 16), (8, 16), 16)
+    first = FirstStage(32, 32, surface, patch=4, channels=6).fit(blobs(8))
+    denoiser = Denoiser.of(first, widths=(16, 32), n_cond=16)
+    denoiser.mean[1, ..., :6, :, :] = first.encode(blobs(8)).mean(dim=0)
+    denoiser.mean[0] = denoiser.mean[1, ..., :6, :, :].repeat(1, 1, 2, 1, 1) / 2
+    denoiser.variance.fill_(0.1)
+    denoiser.variance[1, ..., 6:, :, :] = 0
+    with torch.no_grad():
+        for p in denoiser.unet.parameters():
+            p.add_(0.05 * torch.randn(p.shape))
     config = dict(
         views=32,
         bins=32,
@@ -24,4 +39,4 @@ def tiny(seed: int = 0) -> AllPET:
         field_of_view_mm={"brain": 256.0},
         log_mean={"FDG brain": [7.0, 0.2]},
     )
-    return AllPET(config, basis, prior, denoiser, Restorer(32, 32, (8, 16), (8, 16), 16))
+    return AllPET(config, first, denoiser, Restorer(32, 32, (8, 16), (8, 16), 16))

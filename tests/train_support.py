@@ -19,7 +19,7 @@ from torch import nn
 from allpet.errors import AllpetError
 from allpet.io.files import replacing
 from allpet.train import train
-from allpet.train.precision import autocast
+from allpet.precision import autocast
 from allpet.train.samples import TrainingSet
 
 

@@ -1,212 +1,189 @@
-"""Second stage: the conditional latent denoiser, a network around the best linear one.
+"""Second stage: the conditional latent denoiser, a network around the best estimate that needs none.
 
-State: the latents of the positive and the negative part of a sinogram, side by side; their sum
-is the whole. The expected clean state is that of the linear prior (or, when restoring, the
-observation drawn a little towards the state), split by the mask, plus a network's correction in
-units of that estimate's known error: Karras preconditioning (EDM, arXiv 2206.00364) with a
-full covariance in place of one number.
+State: the latents of the positive and the negative part of a sinogram, side by side; their sum is the
+whole. For every prompt the augmented training sinograms give each latent a mean and a variance. The
+expected clean state under noise is then in closed form, and the network adds a correction in units of
+that estimate's error: Karras preconditioning (EDM, arXiv 2206.00364, table 1) element by element, about
+a mean. A whole sinogram's negative part has mean and variance 0, hence stays 0 whatever the network says.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from allpet.geometry import ImageGrid, ParallelBeam
-from allpet.model.latent import PatchBasis
+from allpet.model.condition import TOLD, Condition
+from allpet.model.latent import FirstStage
 from allpet.model.moebius import CoverConv, PlaneConv, UNet, lift, lower, positions
-from allpet.model.prior import LinearPrior
 from allpet.model.prompt import REGIONS, TASKS, TRACERS
-from allpet.project import Projector
-from allpet.recon.fbp import ramp_filter
+from allpet.precision import autocast
 
-
-@dataclass
-class Condition:
-    """Everything the denoiser is told about n samples.
-
-    Parameters
-    ----------
-    tracer, region, task : int64 ``(n,)``, index into the vocabulary + 1; 0 is "not said".
-    log_pitch : log(bin_mm / 4) ``(n,)``. log_counts : log of mean counts per bin, 0 if none ``(n,)``.
-    mask : projected mask M ``(n, views, bins)``. whole : 1 where M is 1 everywhere: no negative part ``(n,)``.
-    observed : latents of the restored observation ``(n, channels, h, w)``. restoring : 1 where it is given ``(n,)``.
-    turn : radians by which the object was turned ``(n,)``. mirrored : 1 where mirrored ``(n,)``.
-    """
-
-    tracer: torch.Tensor
-    region: torch.Tensor
-    task: torch.Tensor
-    log_pitch: torch.Tensor
-    log_counts: torch.Tensor
-    mask: torch.Tensor
-    whole: torch.Tensor
-    observed: torch.Tensor
-    restoring: torch.Tensor
-    turn: torch.Tensor
-    mirrored: torch.Tensor
-
-    @classmethod
-    def blank(cls, n: int, basis: PatchBasis, views: int, bins: int) -> Condition:
-        """n whole sinograms of which nothing is said."""
-        word, number, one = torch.zeros(n, dtype=torch.long), torch.zeros(n), torch.ones(n)
-        latent = torch.zeros(n, basis.channels, views // basis.patch, bins // basis.patch)
-        mask = torch.ones(n, views, bins)
-        return cls(word, word, word, number, number, mask, one, latent, number, number, number)
-
-    def without_prompt(self, drop: torch.Tensor | None = None) -> Condition:
-        """The same with tracer and region unsaid (where `drop` (n,) is true)."""
-        keep = torch.zeros_like(self.tracer) if drop is None else (~drop).long()
-        return replace(self, tracer=self.tracer * keep, region=self.region * keep)
-
-    def join(self, other: Condition) -> Condition:
-        """These samples and then those."""
-        return Condition(**{name: torch.cat([value, getattr(other, name)]) for name, value in vars(self).items()})
-
-
-TAIL = 1e-3
-"""Share of the variance outside the prior's eigenvectors that is believed in use; all of it only speckles a draw."""
-
-
-class PlaneBridge(nn.Module):
-    """Latents to the image plane and back, by a pair of operators that nearly undo each other.
-
-    To the plane: decode, filter with the square root of the ramp, back-project. Back: project, filter,
-    encode. With the square root of the ramp on either side the pair is nearly orthonormal: white noise
-    stays white, and a network in the plane is as well conditioned as one in the latents. What the
-    plane says comes back as the latents of a sinogram in the projector's range.
-    """
-
-    half_ramp: torch.Tensor
-
-    def __init__(self, basis: PatchBasis, views: int, bins: int) -> None:
-        super().__init__()
-        self._shared = (basis,)  # not a part of this module: saved and loaded on its own
-        self.projector = Projector(ParallelBeam(views, bins, 1.0), ImageGrid(bins // 2, 2.0))
-        self.register_buffer("half_ramp", ramp_filter(bins, 1.0).clamp_min(0).sqrt(), persistent=False)
-        self.gain = math.sqrt(math.pi / views) / 2
-
-    @property
-    def basis(self) -> PatchBasis:
-        """The first stage."""
-        return self._shared[0]
-
-    def _filter(self, s: torch.Tensor) -> torch.Tensor:
-        n = 2 * (len(self.half_ramp) - 1)
-        return torch.fft.irfft(torch.fft.rfft(s, n=n) * self.half_ramp, n=n)[..., : s.shape[-1]]
-
-    def to_plane(self, z: torch.Tensor) -> torch.Tensor:
-        """``(n, parts * channels, h, w) -> (n, parts, bins / 2, bins / 2)``."""
-        parts = z.shape[1] // self.basis.channels
-        s = self.basis.decode(z.reshape(-1, self.basis.channels, *z.shape[-2:]))
-        image = self.projector.adjoint(self._filter(s)) * self.gain
-        return image.reshape(len(z), parts, *image.shape[-2:])
-
-    def to_latent(self, image: torch.Tensor) -> torch.Tensor:
-        """``(n, parts, bins / 2, bins / 2) -> (n, parts * channels, h, w)``."""
-        s = self._filter(self.projector(image.flatten(0, 1))) * self.gain
-        z = self.basis.encode(s)
-        return z.reshape(len(image), -1, *z.shape[-2:])
+FLOOR = 0.02
+"""Least variance of a latent, as a share of the mean variance over the latents that vary."""
+BELIEF = 12
+"""A prompt's variance counts as much as its region's when it comes from this many sinograms."""
 
 
 class Denoiser(nn.Module):
     """D(z; sigma, condition): the expected clean latents of both parts.
 
-    The correction is the sum of two networks: one in the image plane, whose answer is projected and
-    so is a sinogram by construction, and one on the Moebius strip for what no image explains.
-
     Parameters
     ----------
-    basis : the first stage. prior : the linear prior. views, bins : size of the sinograms.
-    plane_widths, strip_widths : channels of the two U-Nets.
-    sigma_data : standard deviation of the latents; the unit of noise levels.
-    trust : (a, b) such that ``exp(a + b * log_counts)`` is the root mean square error of a restored
-        observation's latents.
+    channels, rows, columns : shape of one part's latents. surface : ``"plane"`` or ``"strip"``.
+    sign : parity of the channels under radial reflection, for the strip. widths : of the U-Net's levels.
+    n_cond : width of the condition vector. precision : of the network's arithmetic, see
+        :mod:`allpet.precision`.
     """
 
     frequencies: torch.Tensor
+    mean: torch.Tensor
+    variance: torch.Tensor
+    sign: torch.Tensor
 
     def __init__(
         self,
-        basis: PatchBasis,
-        prior: LinearPrior,
-        views: int = 128,
-        bins: int = 128,
-        plane_widths: tuple[int, ...] = (80, 160),
-        strip_widths: tuple[int, ...] = (16, 32, 64),
+        channels: int = 12,
+        rows: int = 16,
+        columns: int = 16,
+        surface: str = "plane",
+        sign: torch.Tensor | None = None,
+        widths: tuple[int, ...] = (128, 192, 256),
         n_cond: int = 128,
-        sigma_data: float = 1.0,
-        trust: tuple[float, float] = (-1.0, 0.0),
+        precision: str = "auto",
     ) -> None:
         super().__init__()
-        self.config = dict(
-            views=views,
-            bins=bins,
-            plane_widths=plane_widths,
-            strip_widths=strip_widths,
-            n_cond=n_cond,
-            sigma_data=sigma_data,
-            trust=trust,
-        )
-        self.bridge = PlaneBridge(basis, views, bins)
-        self._prior = (prior,)  # saved and loaded on its own, like the first stage
-        self.channels, self.sigma_data, self.trust = basis.channels, sigma_data, trust
-        self.words = nn.ModuleList([nn.Embedding(len(v) + 1, n_cond) for v in (TRACERS, REGIONS, TASKS)])
-        self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(100), 32)), persistent=False)
-        self.embed = nn.Sequential(nn.Linear(64 + 5, n_cond), nn.SiLU(), nn.Linear(n_cond, n_cond))
-        every, coarse = tuple(range(len(plane_widths))), tuple(range(1, len(strip_widths)))
-        self.plane = UNet(16 * 9, 16 * 2, plane_widths, n_cond, PlaneConv, attention=every)
-        n_in, n_out = 6 * self.channels + 4, 2 * self.channels
-        self.strip = UNet(n_in, n_out, strip_widths, n_cond, CoverConv, attention=coarse)
+        self.config = dict(channels=channels, rows=rows, columns=columns, surface=surface, widths=widths, n_cond=n_cond)
+        self.shape = (2 * channels, rows, columns)
+        self.surface, self.precision = surface, precision
+        table = (2, len(TRACERS) + 1, len(REGIONS) + 1, *self.shape)  # split or whole, tracer, region
+        self.register_buffer("mean", torch.zeros(table))
+        self.register_buffer("variance", torch.ones(table))
+        self.register_buffer("sign", torch.ones(channels) if sign is None else sign.clone())
+        self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(50), 32)), persistent=False)
+        sizes = (len(TRACERS) + 1, len(REGIONS) + 1, len(TASKS) + 1, (len(TRACERS) + 1) * (len(REGIONS) + 1))
+        self.words = nn.ModuleList([nn.Embedding(size, n_cond) for size in sizes])
+        for word in self.words:
+            nn.init.normal_(word.weight, std=0.3)  # type: ignore[arg-type]
+        n_told = 2 * len(self.frequencies) + len(TOLD) + 3
+        self.embed = nn.Sequential(nn.Linear(n_told, 2 * n_cond), nn.SiLU(), nn.Linear(2 * n_cond, n_cond))
+        strip = surface == "strip"
+        n_in = 4 * channels + 2 + (4 if strip else 3)
+        coarse = tuple(range(1, len(widths)))
+        self.unet = UNet(n_in, 2 * channels, widths, n_cond, CoverConv if strip else PlaneConv, attention=coarse)
+        self.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def of(cls, first: FirstStage, **options: object) -> Denoiser:
+        """One that fits a first stage's latents."""
+        return cls(*first.shape, surface=first.surface, sign=first.basis.sign, **options)  # type: ignore[arg-type]
+
+    @property
+    def parameters_count(self) -> int:
+        """Weights, without the tables of means and variances."""
+        return sum(p.numel() for p in self.parameters())
+
+    def fit(self, state: torch.Tensor, condition: Condition, counts: torch.Tensor) -> Denoiser:
+        """Tables of means and variances from clean states ``(m, *shape)`` and what is told of them.
+
+        ``counts`` says from how many sinograms the states of each tracer and region come: variances of few lean on
+        those of their region.
+        """
+        for part in (0, 1):
+            mine = condition.whole == part
+            for region in range(len(REGIONS) + 1):
+                here = mine & ((condition.region == region) | (region == 0))
+                if not bool(here.any()):
+                    continue
+                pooled = _variances(state, condition, here)
+                for tracer in range(len(TRACERS) + 1):
+                    said = here & ((condition.tracer == tracer) | (tracer == 0))
+                    n = int(said.sum())
+                    self.mean[part, tracer, region] = state[said if n else here].mean(dim=0)
+                    own = state[said].var(dim=0, correction=0) if n and tracer else pooled
+                    if tracer == 0:
+                        own = state[here].var(dim=0, correction=0)
+                    known = float(counts[tracer, region])
+                    share = known / (known + BELIEF) if tracer else 1.0
+                    value = _smooth(share * own + (1 - share) * pooled)
+                    varies = value > 1e-8
+                    floor = FLOOR * float(value[varies].mean()) if bool(varies.any()) else 0.0
+                    self.variance[part, tracer, region] = torch.where(varies, value + floor, 0.0)
+        return self
+
+    def linear(self, z: torch.Tensor, sigma: torch.Tensor, c: Condition) -> tuple[torch.Tensor, torch.Tensor]:
+        """The estimate without a network and its root mean square error, both of z's shape."""
+        row = (c.whole.long(), c.tracer, c.region)
+        mean, variance = self.mean[row], self.variance[row]
+        noise = sigma.square()[:, None, None, None]
+        gain = variance / (variance + noise)
+        return mean + gain * (z - mean), (noise * gain).sqrt()
+
+    def correction(self, z: torch.Tensor, base: torch.Tensor, sigma: torch.Tensor, c: Condition) -> torch.Tensor:
+        """What the network adds to `base`, in units of its error."""
+        row = (c.whole.long(), c.tracer, c.region)
+        mean, variance = self.mean[row], self.variance[row]
+        seen = (z - mean) / (variance + sigma.square()[:, None, None, None]).sqrt() * (variance > 0)
+        wave = sigma.log()[:, None] / 4 * self.frequencies
+        flags = torch.stack([c.whole, c.mask_told, c.attention_told], dim=1)
+        vector = self.embed(torch.cat([wave.sin(), wave.cos(), c.told, flags], dim=1))
+        both = c.tracer * (len(REGIONS) + 1) + c.region
+        for table, word in zip(self.words, (c.tracer, c.region, c.task, both), strict=True):
+            vector = vector + table(word)
+        vector = nn.functional.silu(vector)
+        stack = torch.cat([seen, base, c.mask, c.attention], dim=1)
+        strip = self.surface == "strip"
+        if strip:
+            place = positions(z.shape[-2], z.shape[-1], c.turn.cpu()).to(z.device)
+            even = torch.ones(2, device=z.device)
+            stack = lift(stack, torch.cat([self.sign.repeat(4), even]))
+        else:
+            place = plane_positions(z.shape[-1], c.turn)
+        x = torch.cat([stack, place], dim=1).contiguous(memory_format=torch.channels_last)
+        with autocast(z.device, self.precision):
+            out = self.unet(x, vector)
+        out = out.float()
+        return lower(out, self.sign.repeat(2)) if strip else out
 
     def forward(self, z: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
         """``z`` (n, 2 * channels, h, w) with noise of standard deviation ``sigma`` (n,): the clean z."""
         base, error = self.linear(z, sigma, condition)
-        return base + error[:, None, None, None] * self.correction(z, base, sigma, condition)
+        return base + error * self.correction(z, base, sigma, condition)
 
-    def linear(self, z: torch.Tensor, sigma: torch.Tensor, c: Condition) -> tuple[torch.Tensor, torch.Tensor]:
-        """The estimate without a network, and its root mean square error ``(n,)``."""
-        basis = self.bridge.basis
-        positive, negative = z.chunk(2, dim=1)
-        tail = 1.0 if self.training else TAIL
-        whole, restoring = c.whole[:, None, None, None], c.restoring[:, None, None, None]
-        mean, error = self._prior[0](positive + (1 - whole) * negative, sigma * (2 - c.whole).sqrt(), c.region, tail)
-        doubt = torch.exp(self.trust[0] + self.trust[1] * c.log_counts)
-        pull = doubt.square() / (doubt.square() + sigma.square())
-        near = c.observed + pull[:, None, None, None] * (positive - c.observed)
-        mean = torch.where(restoring > 0, near, mean)
-        error = torch.where(c.restoring > 0, sigma * pull.sqrt(), error)
-        part = basis.encode(c.mask * basis.decode(mean))
-        part = torch.where(whole > 0, mean, part)
-        return torch.cat([part, mean - part], dim=1), error
+    def loss(self, state: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor, c: Condition) -> torch.Tensor:
+        """Mean square error of the correction, weighted by the linear estimate's error (mean 1 in each sample).
 
-    def correction(self, z: torch.Tensor, base: torch.Tensor, sigma: torch.Tensor, c: Condition) -> torch.Tensor:
-        """What the networks add, in units of the linear estimate's error; no negative part where there is none."""
-        basis, sd = self.bridge.basis, self.sigma_data
-        wave = sigma.log()[:, None] / 4 * self.frequencies
-        told = torch.stack([c.log_pitch, c.log_counts / 3, c.restoring, c.whole, c.mirrored], dim=1)
-        vector = self.embed(torch.cat([wave.sin(), wave.cos(), told], dim=1))
-        for table, word in zip(self.words, (c.tracer, c.region, c.task), strict=True):
-            vector = vector + table(word)
-        vector = nn.functional.silu(vector)
-        scaled = z / (sigma.square() + sd**2).sqrt()[:, None, None, None]
-        stack = torch.cat([scaled, base / sd, basis.encode(c.mask), c.observed / sd], dim=1)
-        place = positions(z.shape[-2], z.shape[-1], c.turn).to(z.device)
-        lifted = torch.cat([lift(stack, basis.sign.repeat(6)), place], dim=1)
-        strip = lower(self.strip(lifted, vector), basis.sign.repeat(2))
-        seen = self.bridge.to_plane(stack)
-        seen = nn.functional.pixel_unshuffle(torch.cat([seen, plane_positions(seen.shape[-1], c.turn)], dim=1), 4)
-        image = nn.functional.pixel_shuffle(self.plane(seen, vector), 4)
-        positive, negative = (strip + self.bridge.to_latent(image)).chunk(2, dim=1)
-        return torch.cat([positive, negative * (1 - c.whole)[:, None, None, None]], dim=1)
+        Latents that are nearly certain beforehand weigh little; every noise level weighs the same.
+        """
+        noisy = state + noise * sigma[:, None, None, None]
+        base, error = self.linear(noisy, sigma, c)
+        weight = error.square()
+        weight = weight / weight.mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12)
+        target = torch.where(error > 0, (state - base) / error.clamp_min(1e-6), 0.0)
+        left = self.correction(noisy, base, sigma, c) - target
+        return (left.square() * weight).mean()
+
+
+def _variances(state: torch.Tensor, condition: Condition, here: torch.Tensor) -> torch.Tensor:
+    """Variance within a region about each tracer's own mean."""
+    total, count = torch.zeros(state.shape[1:]), 0
+    for tracer in condition.tracer[here].unique():
+        mine = state[here & (condition.tracer == tracer)]
+        total = total + (mine - mine.mean(dim=0)).square().sum(dim=0)
+        count += len(mine)
+    return total / count
+
+
+def _smooth(value: torch.Tensor) -> torch.Tensor:
+    """3 x 3 mean over neighbours."""
+    padded = nn.functional.pad(value[None], (1, 1, 1, 1), mode="replicate")
+    return nn.functional.avg_pool2d(padded, 3, 1)[0]
 
 
 def plane_positions(size: int, turn: torch.Tensor) -> torch.Tensor:
     """x, y and radius of every pixel in the object's own, turned axes, ``(n, 3, size, size)`` in [-1, 1]."""
-    axis = (torch.arange(size) - (size - 1) / 2) * (2 / size)
+    axis = (torch.arange(size, device=turn.device) - (size - 1) / 2) * (2 / size)
     x, y = axis[None, None, :], -axis[None, :, None]
     cos, sin = turn.cos()[:, None, None], turn.sin()[:, None, None]
     radius = (x.square() + y.square()).sqrt().expand(len(turn), -1, -1)

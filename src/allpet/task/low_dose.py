@@ -77,7 +77,7 @@ def low_dose(
         raise AllpetError(f"samples is {samples}; a standard deviation needs at least 2 (0 for none)")
     if scan.background is None and scan.delayeds is not None:
         scan = with_randoms(scan)
-    restorer = model._need("restorer")
+    restorer = model.need("restorer")
     beam = working_beam(scan, *model.beam.shape)
     carrier = Carrier(scan.geometry, beam)
     temperature = float(model.config.get("temperature", 1.0))

@@ -1,4 +1,4 @@
-"""Exact geometry of the object, applied to its sinogram: turn, mirror, shift, scale."""
+"""Geometry of the object: turn, mirror, shift and scale, exact on its sinogram; smooth warps of its image."""
 
 from __future__ import annotations
 
@@ -41,3 +41,19 @@ def place(sinogram: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> t
     grid = torch.stack([where, rows], dim=-1)
     out = F.grid_sample(sinogram, grid, mode="bicubic", padding_mode="zeros", align_corners=True)
     return out * scale[:, None, None, None]
+
+
+def elastic(image: torch.Tensor, size: torch.Tensor, rng: torch.Generator, knots: int = 6) -> torch.Tensor:
+    """Warp images ``(n, rows, columns)`` by a smooth random field.
+
+    Parameters
+    ----------
+    size : root mean square displacement at the knots in pixels ``(n,)``. knots : of the field along a side; between
+        them it is bicubic.
+    """
+    n, rows, columns = image.shape
+    field = torch.randn(n, 2, knots, knots, generator=rng) * (size * 2 / columns)[:, None, None, None]
+    field = F.interpolate(field, (rows, columns), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+    y, x = torch.meshgrid(torch.linspace(-1, 1, rows), torch.linspace(-1, 1, columns), indexing="ij")
+    grid = torch.stack([x, y], dim=-1) + field
+    return F.grid_sample(image[:, None], grid, mode="bicubic", padding_mode="zeros", align_corners=True)[:, 0]

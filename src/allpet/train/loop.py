@@ -21,7 +21,7 @@ import torch
 from allpet.errors import AllpetError
 from allpet.io.files import replacing
 from allpet.io.place import locked
-from allpet.train.precision import resolve
+from allpet.precision import resolve
 from allpet.train.processes import World
 from allpet.train.recipe import Movable
 from allpet.train.recipes import RECIPES
@@ -62,7 +62,7 @@ def train(
     max_minutes, max_steps : cumulative over all runs in the folder; default 20 minutes. A new run's setting up counts
     as time; it makes one step at least. Where both are given the rate follows the steps, and the minutes cut it short.
     seed : of weights, samples and noise. progress : show a bar on stderr.
-    precision : ``"bf16"``, ``"fp32"`` or ``"auto"`` (see :func:`allpet.train.precision.resolve`).
+    precision : ``"bf16"``, ``"fp32"`` or ``"auto"`` (see :func:`allpet.precision.resolve`).
     device : ``"cpu"``, ``"cuda"`` or ``"auto"``: the GPU where there is one and the recipe can use it.
     micro_batches : a step's loss is the mean over so many batches of the recipe; a multiple of the processes.
     patience : end after so many reports without a lower held-out loss. Off by default: the best weights are kept

@@ -1,49 +1,35 @@
 """What is trained and on what: one class a recipe, used by the loop.
 
 ``base``: the first stage (closed form) and the latent denoiser, on whole sinograms and on parts
-under random Radon masks (RMAS, DMM), and on restoring where the folder has a restorer.
+under random Radon masks (RMAS, DMM).
 ``low-dose``: the restorer, on counted scans of any dose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 
+from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam
 from allpet.mask import MaskFamily, project_mask
-from allpet.model.allpet import CONFIG, SHIPPED, AllPET
-from allpet.model.denoiser import Condition, Denoiser
-from allpet.model.latent import PatchBasis
-from allpet.model.prior import LinearPrior
-from allpet.model.prompt import TASKS
+from allpet.model.allpet import CONFIG, AllPET
+from allpet.model.condition import Condition, join
+from allpet.model.denoiser import Denoiser
+from allpet.model.latent import FirstStage
+from allpet.model.prompt import REGIONS, TRACERS
 from allpet.model.restorer import Restorer
 from allpet.project import Projector
-from allpet.recon.fbp import ramp_filter
-from allpet.train.samples import Counted, TrainingSet, chance, count, draw_emission, random_masks, vary
+from allpet.recon.fbp import fbp, ramp_filter
+from allpet.train.recipe import Recipe
+from allpet.train.samples import TrainingSet, chance, count, draw_emission, random_masks, uniform, vary
 
-
-class Recipe(Protocol):
-    """What the loop needs to know of a recipe."""
-
-    seed: int
-    rate: float
-    ema: float
-
-    @property
-    def network(self) -> Any:
-        """What is trained: a ``torch.nn.Module``."""
-
-    def loss(self, network: Any, rng: torch.Generator) -> torch.Tensor:
-        """Loss of one batch drawn from `rng`."""
-
-    def export(self, network: Any, record: dict[str, Any]) -> None:
-        """Write the model with this network into the run folder."""
+DEFAULT_AUGMENTATION = "all"
 
 
 def _folder_model(folder: Path, data: TrainingSet) -> AllPET:
@@ -67,6 +53,7 @@ class LowDose:
     """Train the restorer."""
 
     rate, ema, batch = 2e-3, 0.995, 16
+    progress = 0.0
 
     def __init__(self, data: TrainingSet, folder: Path, seed: int) -> None:
         views, bins = data.sinogram.shape[-2:]
@@ -95,94 +82,170 @@ def _ratio(error: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return error.square().mean(dim=(-2, -1)) / truth.square().mean(dim=(-2, -1)).clamp_min(1e-12)
 
 
+@dataclass(frozen=True)
+class Augmentation:
+    """How training samples are varied: exact geometry, share of warped ones, and the masks that split them."""
+
+    geometry: bool = False
+    warp: float = 0.0
+    masks: MaskFamily | None = None
+
+
+ONE_SHAPE = MaskFamily(counts=(1, 1), layouts=("uniform",), hollow=0.0, weights=(1.0, 1.0))
+AUGMENTATIONS = {
+    "none": Augmentation(),
+    "rmas": Augmentation(masks=ONE_SHAPE),
+    "rmas+dmm": Augmentation(masks=MaskFamily()),
+    "geometric": Augmentation(geometry=True),
+    "all": Augmentation(geometry=True, masks=MaskFamily()),
+    "all+warp": Augmentation(geometry=True, warp=0.5, masks=MaskFamily()),
+}
+"""The arms of the ablation. RMAS: one random shape; with DMM number, size, weight and layout of the shapes vary."""
+
+
 class Base:
-    """Train the denoiser in the latents of the first stage."""
+    """Train the denoiser in the latents of the first stage.
 
-    rate, ema, batch = 1e-3, 0.998, 16
-    whole = 0.75  # share of whole sinograms; the others are split by a random projected mask
-    observed = 0.15  # share that is told a restored observation
-    pool = 800  # restored observations drawn beforehand
+    Parameters
+    ----------
+    augment : a name in :data:`AUGMENTATIONS`. parts : False leaves out the split by masks. size : factor on the widths
+        of the network. surface : see :class:`allpet.model.latent.FirstStage`.
+    """
 
-    def __init__(self, data: TrainingSet, folder: Path, seed: int) -> None:
+    rate, ema, batch = 1e-3, 0.999, 32
+    precision = "fp32"
+    split = 0.25  # share of samples that are split by a random projected mask
+    drawn = 4096  # varied sinograms behind the closed forms
+    held = 1 / 20  # share of subjects kept apart to see when to stop
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        folder: Path,
+        seed: int,
+        augment: str = DEFAULT_AUGMENTATION,
+        parts: bool = True,
+        size: float = 1.0,
+        surface: str = "plane",
+    ) -> None:
+        if augment not in AUGMENTATIONS:
+            raise AllpetError(f"augmentation '{augment}' is unknown; known: {', '.join(AUGMENTATIONS)}")
+        self.folder, self.seed, self.whole_set = folder, seed, data
+        self.augmentation = AUGMENTATIONS[augment]
+        if not parts:
+            self.augmentation = replace(self.augmentation, masks=None)
+        self.options = dict(augment=augment, parts=self.augmentation.masks is not None, size=size, surface=surface)
+        self.data, self.kept = _apart(data, self.held, seed)
         views, bins = data.sinogram.shape[-2:]
-        self.data, self.folder, self.seed = data, folder, seed
+        self.first = FirstStage(views, bins, surface)
+        self.masks = Projector(ParallelBeam(views, bins, 1.0), ImageGrid(bins // 2, 2.0))
         rng = torch.Generator().manual_seed(seed)
-        drawn = [vary(data, 100, rng) for _ in range(36)]
-        varied = torch.cat([s for _, s, _ in drawn])
-        self.basis = PatchBasis().fit(varied[:1000])
-        latents = self.basis.encode(varied)
-        self.prior = LinearPrior.fit(latents, torch.cat([told["region"] for _, _, told in drawn]))
-        size = bins // 2
-        self.masks = Projector(ParallelBeam(views, bins, 1.0), ImageGrid(size, bins / size))
-        self.scans = self._restored(rng)
-        spread = float(latents.square().mean().sqrt())
-        self.network = Denoiser(self.basis, self.prior, views, bins, sigma_data=spread, trust=self._trust())
+        varied = [vary(self.data, 64, rng, self.augmentation.geometry)[1] for _ in range(16)]
+        self.first.fit(torch.cat(varied))
+        batches = [self.draw(64, rng) for _ in range(self.drawn // 64)]
+        state = torch.cat([z for z, _ in batches])
+        widths = tuple(16 * round(w * size / 16) for w in (128, 192, 256))
+        torch.manual_seed(seed)
+        self.network = Denoiser.of(self.first, widths=widths).fit(
+            state, join([c for _, c in batches]), _counts(self.data)
+        )
+        self.device = torch.device("cpu")
+        self.progress = 0.0
 
-    def _trust(self) -> tuple[float, float]:
-        """Straight line through log error of restored latents over log counts."""
-        if self.scans is None:
-            return -1.0, 0.0
-        error = (self.scans["truth"] - self.scans["observed"]).square().mean(dim=(1, 2, 3)).sqrt().log()
-        x = self.scans["log_counts"]
-        slope = float(((x - x.mean()) * (error - error.mean())).sum() / (x - x.mean()).square().sum())
-        return float(error.mean()) - slope * float(x.mean()), slope
-
-    def _restored(self, rng: torch.Generator) -> dict[str, torch.Tensor] | None:
-        """Latents of truth and restored estimate, and their conditions; None without a restorer."""
-        source = next((p for p in (self.folder, SHIPPED) if (p / CONFIG).is_file()), None)
-        model = None if source is None else AllPET.from_pretrained(source)
-        if model is None or model.restorer is None or model.beam.shape != self.data.sinogram.shape[-2:]:
-            return None
-        rows: list[dict[str, torch.Tensor]] = []
-        for _ in range(-(-self.pool // self.batch)):
-            pick, s, told = vary(self.data, self.batch, rng)
-            scan: Counted = count(s, pick.depth, pick.bin_mm, rng)
-            with torch.no_grad():
-                seen = model.restorer(scan.counts, scan.efficiency, scan.background, scan.bin_mm)
-            mean = seen.mean(dim=(-2, -1), keepdim=True).clamp_min(1e-9)
-            told["task"] = torch.full((self.batch,), TASKS.index("low-dose") + 1)
-            told["log_counts"] = (scan.counts - scan.background).mean(dim=(-2, -1)).clamp_min(1e-3).log()
-            truth, guess = self.basis.encode(scan.emission / mean), self.basis.encode(seen / mean)
-            rows.append({**told, "truth": truth, "observed": guess})
-        return {key: torch.cat([row[key] for row in rows]) for key in rows[0]}
+    def to(self, device: torch.device) -> Base:
+        """Batches are drawn on the CPU and sent to the device."""
+        self.device = device
+        return self
 
     def loss(self, network: Denoiser, rng: torch.Generator) -> torch.Tensor:
-        """Denoising error of both parts, relative to the expected error of the linear estimate."""
-        z, condition = self._batch(rng)
-        n, sd = len(z), network.sigma_data
-        sigma = sd * torch.exp(1.3 * torch.randn(n, generator=rng) + 0.3)
-        noisy = z + torch.randn(z.shape, generator=rng) * sigma[:, None, None, None]
-        base, error = network.linear(noisy, sigma, condition)
-        unit = error[:, None, None, None].clamp_min(1e-4)
-        left = network.correction(noisy, base, sigma, condition) - (z - base) / unit
-        return left.square().mean()
+        """Weighted denoising error of both parts; see :meth:`Denoiser.loss`."""
+        state, condition = self.draw(self.batch, rng)
+        dropped = [chance(self.batch, 0.1, rng) for _ in range(2)]
+        condition = condition.without("tracer", where=dropped[0]).without("region", where=dropped[1])
+        return self._error(network, state, condition, rng)
 
-    def _batch(self, rng: torch.Generator) -> tuple[torch.Tensor, Condition]:
-        restoring = 0 if self.scans is None else round(self.batch * self.observed)
-        n = self.batch - restoring
-        _, s, told = vary(self.data, n, rng)
-        whole = chance(n, self.whole, rng)
-        masks = torch.ones_like(s)
+    def _error(self, network: Denoiser, state: torch.Tensor, c: Condition, rng: torch.Generator) -> torch.Tensor:
+        network.precision = self.precision
+        sigma = torch.exp(1.6 * torch.randn(len(state), generator=rng))
+        noise = torch.randn(state.shape, generator=rng)
+        return network.loss(state.to(self.device), noise.to(self.device), sigma.to(self.device), c.to(self.device))
+
+    def held_out(self, network: Denoiser, rng: torch.Generator) -> float | None:
+        """The same on subjects kept apart: 128 draws of theirs."""
+        if not len(self.kept):
+            return None
+        total = 0.0
+        for _ in range(4):
+            with torch.no_grad():
+                total += float(self._error(network, *self.draw(32, rng, self.kept), rng))
+        return total / 4
+
+    def draw(self, n: int, rng: torch.Generator, data: TrainingSet | None = None) -> tuple[torch.Tensor, Condition]:
+        """n clean states ``(n, 2 * channels, h, w)`` and what is told of them."""
+        how = self.augmentation
+        _, s, told = vary(self.data if data is None else data, n, rng, how.geometry, how.warp)
+        latent = self.first.encode(s)
+        whole = torch.ones(n, dtype=torch.bool) if how.masks is None else ~chance(n, self.split, rng)
+        c = replace(Condition.blank(n, *self.first.shape[1:]), **told, whole=whole.float())
+        positive = latent
         split = torch.nonzero(~whole).flatten()
-        if len(split):
-            drawn = random_masks(len(split), self.masks.grid.size, MaskFamily(), rng, self.seed)
-            masks[split] = project_mask(drawn, self.masks)
-        z = self.basis.encode(s)
-        positive = torch.where(whole[:, None, None, None], z, self.basis.encode(masks * s))
-        z = torch.cat([positive, z - positive], dim=1)
-        blank = Condition.blank(n, self.basis, *s.shape[-2:])
-        condition = replace(blank, **told, mask=masks, whole=whole.float())
-        if restoring and self.scans is not None:
-            rows = torch.randint(len(self.scans["truth"]), (restoring,), generator=rng)
-            pick = {key: value[rows] for key, value in self.scans.items()}
-            truth = pick.pop("truth")
-            blank = Condition.blank(restoring, self.basis, *s.shape[-2:])
-            z = torch.cat([z, torch.cat([truth, torch.zeros_like(truth)], dim=1)])
-            condition = condition.join(replace(blank, **pick, restoring=torch.ones(restoring)))
-        return z, condition.without_prompt(chance(len(z), 0.1, rng))
+        if len(split) and how.masks is not None:
+            drawn = random_masks(len(split), self.masks.grid.size, how.masks, rng, self.seed)
+            positive = latent.clone()
+            positive[split] = self.first.encode(project_mask(drawn, self.masks) * s[split])
+            charts = c.mask.clone()
+            large = torch.nn.functional.interpolate(drawn[:, None], scale_factor=2, mode="nearest")[:, 0]
+            charts[split] = self.first.chart(large)
+            c = replace(c, mask=charts, mask_told=(~whole).float()).without("mask", where=chance(n, 0.5, rng))
+        hot = hot_regions(self.first.image(latent), rng)
+        c = replace(c, attention=self.first.chart(hot), attention_told=torch.ones(n))
+        c = c.without("attention", where=~chance(n, 0.15, rng))
+        return torch.cat([positive, latent - positive], dim=1), c
+
+    def pictures(self, network: Denoiser) -> torch.Tensor | None:
+        """Images of nine samples, of the prompts in turn."""
+        model = AllPET(self._config(), self.first, network)
+        prompts = list(model.config["log_mean"])
+        scans = [model.generate(prompts[k % len(prompts)], seed=k).sinogram for k in range(9)]
+        return fbp(torch.cat(scans), self.first.projector).clamp_min(0)
+
+    def _config(self) -> dict[str, Any]:
+        views, bins = self.whole_set.sinogram.shape[-2:]
+        return {"views": views, "bins": bins, "trained": {}, **self.whole_set.facts()}
 
     def export(self, network: Denoiser, record: dict[str, Any]) -> None:
-        _export(self.folder, self.data, record, basis=self.basis, prior=self.prior, denoiser=network)
+        record = {**record, **self.options, "held_out_subjects": len(set(self.kept.subject.tolist()))}
+        _export(self.folder, self.whole_set, record, first_stage=self.first, denoiser=network)
+
+
+def _apart(data: TrainingSet, share: float, seed: int) -> tuple[TrainingSet, TrainingSet]:
+    """The set without, and with only, a few subjects; none where there are fewer than 20."""
+    subjects = data.subject.unique()
+    rng = torch.Generator().manual_seed(seed + 1)
+    few = subjects[torch.randperm(len(subjects), generator=rng)][: int(len(subjects) * share)]
+    kept = torch.isin(data.subject, few)
+    return data[torch.nonzero(~kept).flatten()], data[torch.nonzero(kept).flatten()]
+
+
+def _counts(data: TrainingSet) -> torch.Tensor:
+    """Sinograms of each tracer and region, row and column 0 for all."""
+    counts = torch.zeros(len(TRACERS) + 1, len(REGIONS) + 1)
+    for tracer in (data.tracer, torch.zeros_like(data.tracer)):
+        for region in (data.region, torch.zeros_like(data.region)):
+            counts.index_put_((tracer, region), torch.ones(len(data)), accumulate=True)
+    return counts
+
+
+def hot_regions(image: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """1 where images ``(n, size, size)`` are hotter than 1.5 to 4 times their mean over the body, 0 elsewhere.
+
+    A coarse segmentation without a learned parameter, as a clinician's region would be (TMA, arXiv 2509.09130).
+    """
+    size = image.shape[-1]
+    coarse = torch.nn.functional.avg_pool2d(image[:, None], 3, 1, 1)[:, 0].clamp_min(0)
+    body = coarse > 0.1 * coarse.flatten(1).quantile(0.99, dim=1)[:, None, None]
+    mean = (coarse * body).sum(dim=(1, 2)) / body.sum(dim=(1, 2)).clamp_min(size)
+    return (coarse > (mean * uniform(len(image), 1.5, 4.0, rng))[:, None, None]).float()
 
 
 RECIPES: dict[str, Callable[[TrainingSet, Path, int], Recipe]] = {"base": Base, "low-dose": LowDose}

@@ -19,11 +19,13 @@ from torch.nn.functional import avg_pool2d
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam
 from allpet.mask import MaskFamily, draw_masks, project_mask
+from allpet.model.condition import TOLD
 from allpet.model.prompt import REGIONS, TASKS, TRACERS
 from allpet.project import Projector
+from allpet.recon.fbp import fbp
 from allpet.scan.dataset import Dataset
 from allpet.scan.units import ACTIVITY_MM
-from allpet.train.augment import mirror, place, turn
+from allpet.train.augment import elastic, mirror, place, turn
 
 CROPS = MaskFamily(counts=(1, 2), sizes=(0.25, 0.9), weights=(1.0, 1.0), hollow=0.0, layouts=("uniform", "central"))
 SPOTS = MaskFamily(counts=(1, 8), sizes=(0.02, 0.3), weights=(0.1, 1.0))
@@ -200,26 +202,50 @@ def draw_emission(data: TrainingSet, n: int, rng: torch.Generator) -> tuple[torc
     return emission / emission.mean(dim=(-2, -1), keepdim=True), depth / scale[:, None, None], pick.bin_mm * scale
 
 
-def vary(data: TrainingSet, n: int, rng: torch.Generator) -> tuple[TrainingSet, torch.Tensor, dict[str, torch.Tensor]]:
-    """n sinograms, a little turned, moved, scaled and maybe mirrored, and what the network is told of it."""
-    views = data.sinogram.shape[-2]
+def vary(
+    data: TrainingSet, n: int, rng: torch.Generator, geometry: bool = True, warp: float = 0.0
+) -> tuple[TrainingSet, torch.Tensor, dict[str, torch.Tensor]]:
+    """n sinograms of mean 1 drawn from the set, and what the network is told of them.
+
+    Parameters
+    ----------
+    geometry : turn them a little, mirror some, move and scale them: exact on the sinogram. warp : share whose
+        reconstruction is warped by a smooth random field, 1 to 3 pixels of 128, and projected again.
+
+    Returns
+    -------
+    the rows drawn as they were; sinograms ``(n, view, radial)``; words, `turn` and :data:`allpet.model.condition.TOLD`.
+    """
+    views, bins = data.sinogram.shape[-2:]
     pick = data[torch.randint(len(data), (n,), generator=rng)]
-    steps = torch.randint(-views // 40, views // 40 + 1, (n,), generator=rng)
-    s = torch.stack([turn(x, int(k)) for x, k in zip(pick.sinogram, steps, strict=True)])
-    mirrored = chance(n, 0.2, rng)
-    s = torch.where(mirrored[:, None, None], mirror(s), s)
-    scale = torch.exp(uniform(n, -0.06, 0.06, rng))
-    s = place(s[:, None], 1.0 * torch.randn(n, 2, generator=rng), scale)[:, 0].clamp_min(0)
-    angle = steps * (math.pi / views)
-    told = dict(
-        tracer=pick.tracer,
-        region=pick.region,
-        task=torch.full((n,), TASKS.index("generate") + 1),
-        log_pitch=torch.log(pick.bin_mm * scale / 4),
-        turn=torch.where(mirrored, -angle, angle),
-        mirrored=mirrored.float(),
-    )
-    return pick, s / s.mean(dim=(-2, -1), keepdim=True), told
+    s = pick.sinogram
+    told = torch.zeros(n, len(TOLD))
+    column = {name: k for k, name in enumerate(TOLD)}
+    angle, scale = torch.zeros(n), torch.ones(n)
+    if geometry:
+        most = max(1, views // 20)
+        steps = torch.randint(-most, most + 1, (n,), generator=rng)
+        s = torch.stack([turn(x, int(k)) for x, k in zip(s, steps, strict=True)])
+        mirrored = chance(n, 0.3, rng)
+        s = torch.where(mirrored[:, None, None], mirror(s), s)
+        angle = torch.where(mirrored, -steps, steps) * (math.pi / views)
+        scale = torch.exp(uniform(n, -0.1, 0.1, rng))
+        shift = (0.024 * bins) * torch.randn(n, 2, generator=rng)
+        s = place(s[:, None], shift, scale)[:, 0].clamp_min(0)
+        told[:, column["mirrored"]] = mirrored.float()
+        told[:, column["shift_x"]], told[:, column["shift_y"]] = (shift / (0.04 * bins)).unbind(1)
+        told[:, column["log_scale"]] = scale.log() * 8
+    if warp > 0:
+        size = torch.where(chance(n, warp, rng), uniform(n, 0.3, 1.0, rng), 0.0)
+        told[:, column["warp"]] = size
+        mine = torch.nonzero(size > 0).flatten()
+        if len(mine):
+            image = elastic(fbp(s[mine], data.projector), 0.024 * bins * size[mine], rng)
+            s = s.clone()
+            s[mine] = data.projector(image).clamp_min(0)
+    told[:, column["log_pitch"]] = torch.log(pick.bin_mm * scale / 4)
+    words = dict(tracer=pick.tracer, region=pick.region, task=torch.full((n,), TASKS.index("generate") + 1))
+    return pick, s / s.mean(dim=(-2, -1), keepdim=True), {**words, "turn": angle, "told": told}
 
 
 def count(emission: torch.Tensor, depth: torch.Tensor, bin_mm: torch.Tensor, rng: torch.Generator) -> Counted:
