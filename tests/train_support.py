@@ -18,8 +18,8 @@ from torch import nn
 
 from allpet.errors import AllpetError
 from allpet.io.files import replacing
-from allpet.train import train
 from allpet.precision import autocast
+from allpet.train import train
 from allpet.train.samples import TrainingSet
 
 

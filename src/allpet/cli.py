@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,14 +18,15 @@ from tyro.conf import Positional, arg, subcommand
 
 from allpet import __version__
 from allpet.errors import AllpetError
-from allpet.evaluation import Count, Evaluate, File
+from allpet.evaluation import Evaluate, File
+from allpet.generation import SCAN_KINDS, Generate
 from allpet.io import writable
 from allpet.provenance import RUNNING
 from allpet.simulation import Out, Simulate
+from allpet.terminal import as_image, as_scan, beside_name, given, planes_done
 
 In = Positional[Annotated[Path, arg(metavar="IN")]]
 STYLE = (tyro.conf.DisallowNone, tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
-SCAN_KINDS = ("sinogram", "dataset")
 
 
 @dataclass
@@ -149,46 +149,6 @@ class Train:
 
 
 @dataclass
-class Generate:
-    """Sinograms for a prompt such as "18F-FDG brain"."""
-
-    prompt: str
-    """[isotope-]TRACER REGION."""
-    out: Path
-    """File to write: .hs (Interfile) or .zarr (dataset store)."""
-    n: Count = 1
-    """Number of sinograms; sample i of a seed depends neither on this nor on the batch."""
-    views: int | None = None
-    """Views over 180 degrees (default 128)."""
-    bins: int | None = None
-    """Radial bins (default 128)."""
-    bin_mm: float | None = None
-    """Radial pitch in mm; default: the region's field of view over the bins."""
-    sampler: str | None = None
-    """Sampler; default: the fast one."""
-    steps: int | None = None
-    """Evaluations of the network's schedule."""
-    seed: int = 0
-    """Seed."""
-    model: Path | None = None
-    """Model folder; default: the shipped weights."""
-
-    def run(self) -> None:
-        writable(self.out, SCAN_KINDS)
-
-        from allpet.model import AllPET
-        from allpet.save import save
-
-        model = AllPET.from_pretrained(self.model)
-        size = _given(views=self.views, bins=self.bins, bin_mm=self.bin_mm)
-        how = _given(sampler=self.sampler, steps=self.steps)
-        with _planes_done("generate") as progress:
-            scan = model.generate(self.prompt, n=self.n, seed=self.seed, progress=progress, **size, **how)
-        save(scan, self.out, self.seed, model.hash)
-        print(self.out)
-
-
-@dataclass
 class Apply:
     """Restore a scan: low-dose gives the expected counts at full dose, and their standard deviation beside it."""
 
@@ -216,10 +176,10 @@ class Apply:
         from allpet.model import AllPET
         from allpet.save import save
 
-        scan = _scan(self.source, read(self.source))
+        scan = as_scan(self.source, read(self.source))
         model = AllPET.from_pretrained(self.model)
-        known = _given(dose_fraction=self.dose_fraction, samples=self.samples, prompt=self.prompt)
-        with _planes_done(self.task) as progress:
+        known = given(dose_fraction=self.dose_fraction, samples=self.samples, prompt=self.prompt)
+        with planes_done(self.task) as progress:
             result = model.apply(self.task, scan, seed=self.seed, progress=progress, **known)
         for note in result.notes:
             print(f"note: {note}", file=sys.stderr)
@@ -275,8 +235,8 @@ class Recon:
         from allpet.recon.whole import reconstruct
         from allpet.save import save
 
-        scan = _scan(self.source, read(self.source))
-        mumap = None if self.mumap is None else _image(self.mumap, read(self.mumap))
+        scan = as_scan(self.source, read(self.source))
+        mumap = None if self.mumap is None else as_image(self.mumap, read(self.mumap))
         image = reconstruct(
             scan,
             self.method,
@@ -346,48 +306,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(message: str, code: int = 2) -> int:
     print("error: " + " ".join(message.split()), file=sys.stderr)
     return code
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    """The options that were given, so that defaults stand in one place only: the function called."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def ending(path: Path) -> str:
-    """The file's ending, ``.nii.gz`` whole."""
-    return ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
-
-
-def beside_name(path: Path, suffix: str) -> Path:
-    """``scan.hs``, ``-std`` -> ``scan-std.hs``."""
-    return path.with_name(path.name[: len(path.name) - len(ending(path))] + suffix + ending(path))
-
-
-@contextmanager
-def _planes_done(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar with an estimate, moved by ``(planes done, planes in all)``; silent without a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
-        step = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(step, completed=done, total=total)
-
-
-def _scan(path: Path, value: Any) -> Any:
-    from allpet.scan import Scan
-
-    if not isinstance(value, Scan):
-        raise AllpetError(f"{path}: is an image; give a sinogram (.hs, .l.hdr or .zarr)")
-    return value
-
-
-def _image(path: Path, value: Any) -> Any:
-    from allpet.scan import Image
-
-    if not isinstance(value, Image):
-        raise AllpetError(f"{path}: is a sinogram; give an image (.nii.gz or .hv)")
-    return value
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from allpet.diffusion import SAMPLERS
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid
 from allpet.mask import project_mask
-from allpet.metrics import moment_residual, mirror_seam
+from allpet.metrics import mirror_seam, moment_residual
 from allpet.model import AllPET, Prompt
 from allpet.project import Projector
 from model_support import tiny

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from allpet.errors import AllpetError
 from allpet import precision as precisions
+from allpet.errors import AllpetError
+from allpet.precision import autocast, resolve
 from allpet.train import run as running
 from allpet.train import train, watch
-from allpet.precision import autocast, resolve
 from allpet.train.recipe import HeldOut, Movable, Pictures
 from train_support import PlainToy, Toy, lines, same, state, toy_set
 

@@ -31,7 +31,7 @@ def first_stage_floor(model: AllPET, sinograms: torch.Tensor, beam: ParallelBeam
     """PSNR (dB, to each one's maximum) and consistency of sinograms sent through the first stage and back."""
     from allpet.metrics import psnr
 
-    basis = model._need("basis")
+    basis = model.need("basis")
     unit = sinograms / sinograms.mean(dim=(-2, -1), keepdim=True)
     back = basis.decode(basis.encode(unit))
     return {"psnr": float(psnr(back, unit).mean()), **consistency(back, beam)}

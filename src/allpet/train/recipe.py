@@ -1,6 +1,6 @@
 """The contract between the training loop and what it trains: one required protocol, a few optional ones.
 
-A recipe may also have ``betas``, AdamW's (default 0.9, 0.99), and ``precision``, an attribute of the class that says it
+A recipe may also have ``betas``, AdamW's (default 0.9, 0.99), unless it brings its own optimiser, and ``precision``, an attribute of the class that says it
 can train in bfloat16: the loop sets it to ``"bf16"`` or ``"fp32"`` before the first step, and the recipe runs its
 network in ``autocast(device, self.precision)`` of :mod:`allpet.precision`.
 """
@@ -64,3 +64,11 @@ class Movable(Protocol):
 
     def to(self, device: torch.device) -> Any:
         """Move the recipe's own tensors (the loop moves the network); generators stay on the CPU."""
+
+
+@runtime_checkable
+class Optimised(Protocol):
+    """A recipe with an optimiser of its own."""
+
+    def optimizer(self, network: Any) -> torch.optim.Optimizer:
+        """For all of the network's weights; its state must be tensors of a weight's shape, or scalars named "step"."""

@@ -26,6 +26,7 @@ from allpet.model.prompt import REGIONS, TRACERS
 from allpet.model.restorer import Restorer
 from allpet.project import Projector
 from allpet.recon.fbp import fbp, ramp_filter
+from allpet.train.muon import muon
 from allpet.train.recipe import Recipe
 from allpet.train.samples import TrainingSet, chance, count, draw_emission, random_masks, uniform, vary
 
@@ -112,10 +113,10 @@ class Base:
         of the network. surface : see :class:`allpet.model.latent.FirstStage`.
     """
 
-    rate, ema, batch = 1e-3, 0.999, 32
+    rate, ema, batch = 2e-3, 0.999, 64
     precision = "fp32"
     split = 0.25  # share of samples that are split by a random projected mask
-    drawn = 4096  # varied sinograms behind the closed forms
+    drawn = 4096  # most varied sinograms behind the closed forms, 8 of each
     held = 1 / 20  # share of subjects kept apart to see when to stop
 
     def __init__(
@@ -142,7 +143,7 @@ class Base:
         rng = torch.Generator().manual_seed(seed)
         varied = [vary(self.data, 64, rng, self.augmentation.geometry)[1] for _ in range(16)]
         self.first.fit(torch.cat(varied))
-        batches = [self.draw(64, rng) for _ in range(self.drawn // 64)]
+        batches = [self.draw(64, rng) for _ in range(-(-min(self.drawn, 8 * len(self.data)) // 64))]
         state = torch.cat([z for z, _ in batches])
         widths = tuple(16 * round(w * size / 16) for w in (128, 192, 256))
         torch.manual_seed(seed)
@@ -156,6 +157,10 @@ class Base:
         """Batches are drawn on the CPU and sent to the device."""
         self.device = device
         return self
+
+    def optimizer(self, network: Denoiser) -> torch.optim.Optimizer:
+        """Muon inside of the U-Net."""
+        return muon(network, network.unet, self.rate)
 
     def loss(self, network: Denoiser, rng: torch.Generator) -> torch.Tensor:
         """Weighted denoising error of both parts; see :meth:`Denoiser.loss`."""

@@ -21,7 +21,7 @@ from allpet.errors import AllpetError
 from allpet.train import checkpoint
 from allpet.train.checkpoint import Checkpoint, Counters
 from allpet.train.processes import World
-from allpet.train.recipe import HeldOut, Pictures, Recipe
+from allpet.train.recipe import HeldOut, Optimised, Pictures, Recipe
 from allpet.train.watch import Watch, peak_mib
 
 REPORT_S = 30.0
@@ -119,8 +119,11 @@ class Run:
         self.ema = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.average = list(self.ema.parameters())
         self.best: nn.Module | None = None
-        betas = getattr(job, "betas", (0.9, 0.99))
-        self.optimizer = torch.optim.AdamW(self.weights, lr=job.rate, betas=betas, weight_decay=1e-2, fused=True)
+        if isinstance(job, Optimised):
+            self.optimizer = job.optimizer(self.network)
+        else:
+            betas = getattr(job, "betas", (0.9, 0.99))
+            self.optimizer = torch.optim.AdamW(self.weights, lr=job.rate, betas=betas, weight_decay=1e-2, fused=True)
         self.at = Counters()
         self.watch: Watch | None = None
         self.saved = self.reported = self.pictured = time.monotonic()
