@@ -33,7 +33,7 @@ class Generate:
     bin_mm: float | None = None
     """Radial pitch in mm; default: the region's field of view over the bins."""
     sampler: str | None = None
-    """dpm, euler, heun, ddpm, ddim or ddbm; default: dpm, the fast one."""
+    """sde, dpm, euler, heun, ddpm, ddim or ddbm; default: sde, 10 steps."""
     steps: int | None = None
     """Steps of the sampler; default: its own number."""
     guidance: float | None = None

@@ -10,9 +10,10 @@ from allpet.diffusion.ddbm import bridge_sample
 from allpet.diffusion.edm import RHO, SIGMA_MAX, SIGMA_MIN
 from allpet.diffusion.guidance import guided
 from allpet.diffusion.noise import Denoise, seeded_noise
-from allpet.diffusion.sampling import SAMPLERS, Sampler, sample, sampler_of
+from allpet.diffusion.sampling import DEFAULT, SAMPLERS, Sampler, sample, sampler_of
 
 __all__ = [
+    "DEFAULT",
     "RHO",
     "SAMPLERS",
     "SIGMA_MAX",

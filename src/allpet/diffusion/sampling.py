@@ -12,6 +12,7 @@ from allpet.diffusion.ddim import ddim
 from allpet.diffusion.ddpm import ddpm
 from allpet.diffusion.edm import dpm, euler, heun
 from allpet.diffusion.noise import Denoise, Noise, seeded_noise
+from allpet.diffusion.sde import sde
 from allpet.errors import AllpetError
 
 Run = Callable[[Denoise, Noise, torch.Tensor, float, int], torch.Tensor]
@@ -42,10 +43,12 @@ def _twice_but_last(steps: int) -> int:
     return 2 * steps - 1
 
 
+DEFAULT = "sde"
 SAMPLERS: dict[str, Sampler] = {
     s.name: s
     for s in (
-        Sampler("dpm", "second-order multistep DPM-Solver++ (the default)", 10, _as_many, dpm),
+        Sampler("sde", "stochastic second-order DPM-Solver++ (the default)", 10, _as_many, sde),
+        Sampler("dpm", "second-order DPM-Solver++, along the probability flow", 10, _as_many, dpm),
         Sampler("euler", "Euler's method", 50, _as_many, euler),
         Sampler("heun", "Heun's method, two evaluations a step", 18, _twice_but_last, heun),
         Sampler("ddpm", "ancestral sampling, stochastic", 200, _as_many, ddpm),
@@ -73,7 +76,7 @@ def sample(
     shape: Sequence[int],
     seed: int,
     indices: Sequence[int],
-    sampler: str = "dpm",
+    sampler: str = DEFAULT,
     steps: int | None = None,
     sigma_data: float = 1.0,
     mean: torch.Tensor | None = None,

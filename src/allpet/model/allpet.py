@@ -135,9 +135,9 @@ class AllPET:
 
     def evaluations(self, sampler: str | None = None, steps: int | None = None) -> int:
         """Network evaluations behind one sample, without guidance."""
-        from allpet.diffusion import sampler_of
+        from allpet.diffusion import DEFAULT, sampler_of
 
-        chosen = sampler_of(sampler or "dpm")
+        chosen = sampler_of(sampler or DEFAULT)
         return chosen.evaluations(steps or chosen.steps)
 
     def to(self, device: torch.device | str) -> AllPET:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from allpet.diffusion import guided, sample, seeded_noise
+from allpet.diffusion import DEFAULT, guided, sample, seeded_noise
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam
 from allpet.mask import project_mask, split
@@ -61,7 +61,7 @@ def generate(
     ----------
     prompt : text, or a :class:`Prompt` in which a word is left unsaid.
     views, bins, bin_mm : size of the result, 32 to 512; by default the model's own, keeping the region's field of view.
-    sampler, steps : see :data:`allpet.diffusion.SAMPLERS`; by default ``"dpm"`` and the sampler's own number.
+    sampler, steps : see :data:`allpet.diffusion.SAMPLERS`; by default ``"sde"`` and the sampler's own number.
     seed : sample i of a seed depends neither on `n` nor on the batch.
     guidance : above 1 exaggerates the prompt, at twice the cost; default 1, or what the model's config says.
     attention : hot regions to be drawn, weights >= 0 in the image ``(size, size)`` or ``(n, size, size)``, over the
@@ -232,7 +232,7 @@ class Drawing:
                 self.denoiser.shape,
                 seed,
                 range(first, first + GROUP),
-                sampler=sampler or "dpm",
+                sampler=sampler or DEFAULT,
                 steps=steps,
                 mean=mean,
                 device=self.device,
