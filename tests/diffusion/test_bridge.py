@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allpet.diffusion import BridgeScheduler
+from allpet.diffusion import SIGMA_MAX, BridgeScheduler
 from allpet.errors import AllpetError
 
 
@@ -69,7 +69,7 @@ def test_it_keeps_the_contract():
     assert len(solver) == 30 == len(solver.timesteps) and solver.step_index is None
     solver.set_timesteps(4)
     assert solver.timesteps.tolist() == pytest.approx(solver.sigmas.tolist()[:-1]) and float(solver.sigmas[-1]) == 0
-    assert bool((solver.sigmas.diff() < 0).all()) and float(solver.timesteps[0]) == 15
+    assert bool((solver.sigmas.diff() < 0).all()) and float(solver.timesteps[0]) == SIGMA_MAX
     x = normal(2, 3)
     assert solver.scale_model_input(x, solver.timesteps[0]) is x
     (moved,) = solver.step(x, solver.timesteps[0], x, x, noise=x, return_dict=False)
@@ -145,14 +145,14 @@ def test_bad_options_are_said(options, says):
 def test_misuse_is_said():
     solver, x = BridgeScheduler(), torch.ones(2, 3)
     with pytest.raises(AllpetError, match="call set_timesteps first"):
-        solver.step(x, 15.0, x, x)
+        solver.step(x, SIGMA_MAX, x, x)
     with pytest.raises(AllpetError, match="at least 1"):
         solver.set_timesteps(0)
-    with pytest.raises(AllpetError, match="from 0 to 15"):
-        solver.add_noise(x, x, x, torch.tensor([1.0, 16.0]))
+    with pytest.raises(AllpetError, match="from 0 to 40"):
+        solver.add_noise(x, x, x, torch.tensor([1.0, 41.0]))
     solver.set_timesteps(1)
     with pytest.raises(AllpetError, match="none of the scheduler's"):
         solver.step(x, 3.0, x, x)
-    solver.step(x, 15.0, x, x)
+    solver.step(x, SIGMA_MAX, x, x)
     with pytest.raises(AllpetError, match="has reached t = 0"):
-        solver.step(x, 15.0, x, x)
+        solver.step(x, SIGMA_MAX, x, x)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allpet.diffusion import BridgeScheduler, bridge_sample, sample, seeded_noise
+from allpet.diffusion import SIGMA_MAX, BridgeScheduler, bridge_sample, sample, seeded_noise
 from allpet.errors import AllpetError
 
 MEAN, SPREAD, ERROR = 2.0, 0.8, 0.5
@@ -33,7 +33,7 @@ def test_an_endpoint_that_says_nothing_leaves_the_ordinary_denoiser(share, high,
 
 def ordinary(x, t, y):
     """Posterior mean of N(MEAN, SPREAD^2) along a bridge to its own mean; at T it is that mean."""
-    c2, w = float(t[0]) ** 2, (float(t[0]) / 15) ** 2
+    c2, w = float(t[0]) ** 2, (float(t[0]) / SIGMA_MAX) ** 2
     if w >= 1:
         return y
     z, sigma2 = (x - w * y) / (1 - w), c2 / (1 - w)
@@ -42,7 +42,7 @@ def ordinary(x, t, y):
 
 def told(x, t, y):
     """Posterior mean of x0 given the state and what the endpoint y = x0 + ERROR * noise says."""
-    prior, w = MEAN + GAIN * (y - MEAN), (float(t[0]) / 15) ** 2
+    prior, w = MEAN + GAIN * (y - MEAN), (float(t[0]) / SIGMA_MAX) ** 2
     if w >= 1:
         return prior
     z, sigma2 = (x - w * y) / (1 - w), float(t[0]) ** 2 / (1 - w)
@@ -61,7 +61,7 @@ def test_the_registered_sampler_is_this_bridge():
         10,
         mean=y[:1],
     )
-    assert torch.allclose(bridged, plain, atol=1e-4)
+    assert torch.allclose(bridged, plain, atol=3e-3)  # float32 states of size SIGMA_MAX on the way
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,10 @@ def test_at_eta_0_only_the_first_step_draws():
     """All of a draw follows from its start: it is a multiple of the start's noise. At eta = 1 it is not."""
     y, start = torch.full((4, 3), 1.5), seeded_noise((3,), 0, range(4))
     center = MEAN + GAIN * (1.5 - MEAN)
-    still, stirred = ((bridge_sample(told, y, 0, range(4), 12, eta) - center) / start for eta in (0.0, 1.0))
-    assert torch.allclose(still, still.mean().expand(4, 3), rtol=1e-3)
-    assert float(stirred.std()) > 0.1
+    still, stirred = (bridge_sample(told, y, 0, range(4), 12, eta) - center for eta in (0.0, 1.0))
+    multiple = (still * start).sum() / start.square().sum()
+    assert torch.allclose(still, multiple * start, atol=1e-3)
+    assert float((stirred / start).std()) > 0.1
     assert torch.equal(bridge_sample(told, y, 0, range(4), 12, 0.0), bridge_sample(told, y, 0, range(4), 12, 0.0))
 
 

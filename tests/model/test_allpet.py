@@ -105,7 +105,7 @@ def test_bad_models_and_options(tmp_path):
     model = tiny()
     for options, message in (
         (dict(n=0), "n is 0"),
-        (dict(sampler="magic"), "sampler 'magic' is unknown; known: dpm, euler"),
+        (dict(sampler="magic"), "sampler 'magic' is unknown; known: sde, dpm, euler"),
         (dict(steps=0), "steps is 0"),
         (dict(views=16), "views is 16; it must be 32 to 512"),
         (dict(bins=1024), "bins is 1024; it must be 32 to 512"),

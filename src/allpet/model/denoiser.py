@@ -120,6 +120,14 @@ class Denoiser(nn.Module):
         gain = variance / (variance + noise)
         return mean + gain * (z - mean), (noise * gain).sqrt()
 
+    def spread(self, c: Condition) -> torch.Tensor:
+        """Root mean square standard deviation of the latents, each weighted by its variance, ``(n,)``.
+
+        About that of a prompt's hottest and most variable places, which set the noise that hides everything.
+        """
+        variance = self.variance.cpu()[c.whole.long(), c.tracer, c.region].flatten(1)
+        return (variance.square().sum(dim=1) / variance.sum(dim=1).clamp_min(1e-12)).sqrt().clamp_min(1.0)
+
     def correction(self, z: torch.Tensor, base: torch.Tensor, sigma: torch.Tensor, c: Condition) -> torch.Tensor:
         """What the network adds to `base`, in units of its error."""
         row = (c.whole.long(), c.tracer, c.region)

@@ -171,7 +171,8 @@ class Base:
 
     def _error(self, network: Denoiser, state: torch.Tensor, c: Condition, rng: torch.Generator) -> torch.Tensor:
         network.precision = self.precision
-        sigma = torch.exp(1.6 * torch.randn(len(state), generator=rng))
+        size = network.spread(c) ** torch.rand(len(state), generator=rng)
+        sigma = size * torch.exp(1.6 * torch.randn(len(state), generator=rng))
         noise = torch.randn(state.shape, generator=rng)
         return network.loss(state.to(self.device), noise.to(self.device), sigma.to(self.device), c.to(self.device))
 
