@@ -10,7 +10,6 @@ import torch
 from allpet.diffusion.edm import clean_at, levels
 from allpet.diffusion.noise import START, STEPS, Denoise, Noise
 
-
 ETA = 0.5
 """Share of the reverse diffusion's noise: 0 is the probability flow, 1 all of it."""
 
@@ -18,8 +17,9 @@ ETA = 0.5
 def sde(denoise: Denoise, noise: Noise, mean: torch.Tensor, sigma_data: float, steps: int) -> torch.Tensor:
     """SDE-DPM-Solver++ (2M) (Lu et al., arXiv 2211.01095), with a share of the noise, second order.
 
-    With ``h = log(sigma / sigma')``, ``e = eta h`` and the two last evaluations D, D_before a step is
-    ``z' = sigma'/sigma exp(-e) z + (1 - exp(-h - e)) (D + h / (2 h_before) (D - D_before)) + sigma' sqrt(1 - exp(-2e)) n``.
+    With ``h = log(sigma / sigma')``, ``e = eta h``, ``D' = D + h / (2 h_before) (D - D_before)`` of the two last
+    evaluations and noise n a step is
+    ``z' = sigma'/sigma exp(-e) z + (1 - exp(-h - e)) D' + sigma' sqrt(1 - exp(-2e)) n``.
     """
     sigmas = [sigma_data * s for s in levels(steps)]
     z = mean + sigmas[0] * noise(START)

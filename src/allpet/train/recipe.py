@@ -1,8 +1,8 @@
 """The contract between the training loop and what it trains: one required protocol, a few optional ones.
 
-A recipe may also have ``betas``, AdamW's (default 0.9, 0.99), unless it brings its own optimiser, and ``precision``, an attribute of the class that says it
-can train in bfloat16: the loop sets it to ``"bf16"`` or ``"fp32"`` before the first step, and the recipe runs its
-network in ``autocast(device, self.precision)`` of :mod:`allpet.precision`.
+A recipe may also have ``betas``, AdamW's (default 0.9, 0.99), unless it brings its own optimiser, and ``precision``, an
+attribute of the class that says it can train in bfloat16: the loop sets it to ``"bf16"`` or ``"fp32"`` before the first
+step, and the recipe runs its network in ``autocast(device, self.precision)`` of :mod:`allpet.precision`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Experiments behind the claims: ``python -m allpet.study {arms,masks,synthetic}``."""

@@ -1,0 +1,127 @@
+"""``python -m allpet.study``: the experiments of the results page."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import subcommand
+
+from allpet.errors import AllpetError
+from allpet.provenance import provenance
+from allpet.report.table import write_table
+
+
+@dataclass
+class Arms:
+    """Train and score arms with one budget; an interrupted command goes on where it stopped."""
+
+    data: Path
+    """Folder of stores TRACER-REGION.zarr; what is missing is simulated."""
+    out: Path
+    """Folder for the runs and the table."""
+    arms: tuple[str, ...] = ("ours", "vae", "gan", "score", "ldm")
+    """Names, or "every"."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of each arm."""
+    minutes: float = 5.0
+    """Processor time of each training."""
+    n: int = 48
+    """Generated sinograms of each prompt."""
+
+    def run(self) -> None:
+        from allpet.study.arms import ARMS, markdown, run_arm
+        from allpet.study.data import simulate_all
+
+        names = tuple(ARMS) if self.arms == ("every",) else self.arms
+        unknown = [name for name in names if name not in ARMS]
+        if unknown:
+            raise AllpetError(f"arm '{unknown[0]}' is unknown; known: {', '.join(ARMS)}, every")
+        simulate_all(self.data, max(ARMS[name].count for name in names))
+        results = []
+        for seed in self.seeds:
+            for name in names:
+                results.append(run_arm(name, self.data, self.out, seed, self.minutes, self.n))
+                text = markdown(results)
+                write_table("arms", results, text, self.out, provenance())
+                print(text.splitlines()[-1], flush=True)
+        print(markdown(results))
+
+
+@dataclass
+class Masks:
+    """Effective diversity of projected masks: RMAS, RMAS and DMM, and a sliding block of half the grid."""
+
+    n: int = 400
+    """Masks of each family."""
+    size: int = 128
+    """Views, bins and pixels."""
+    out: Path | None = None
+    """Folder for masks.json and masks.md."""
+
+    def run(self) -> None:
+        from allpet.study.masks import diversity, markdown
+
+        rows = diversity(self.n, self.size)
+        text = markdown(rows)
+        print(text)
+        if self.out is not None:
+            write_table("masks", rows, text, self.out, provenance())
+
+
+@dataclass
+class Synthetic:
+    """Low dose: a U-Net trained on few real sinograms, on these with exact geometry, and with synthetic ones added."""
+
+    data: Path
+    """Folder of stores TRACER-REGION.zarr; what is missing is simulated."""
+    model: Path | None = None
+    """Model that makes the synthetic ones; default: the shipped weights."""
+    real: int = 100
+    """Real sinograms."""
+    synthetic: int = 900
+    """Synthetic ones."""
+    minutes: float = 5.0
+    """Processor time of each training."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of each arm."""
+    out: Path | None = None
+    """Folder for synthetic.json and synthetic.md."""
+
+    def run(self) -> None:
+        from allpet.study.data import simulate_all
+        from allpet.study.synthetic import compare, markdown
+
+        simulate_all(self.data, self.real)
+        rows = compare(self.data, self.model, self.real, self.synthetic, self.minutes, self.seeds)
+        text = markdown(rows)
+        print(text)
+        if self.out is not None:
+            write_table("synthetic", rows, text, self.out, provenance())
+
+
+Study = (
+    Annotated[Arms, subcommand("arms")]
+    | Annotated[Masks, subcommand("masks")]
+    | Annotated[Synthetic, subcommand("synthetic")]
+)
+
+
+def main() -> int:
+    """Exit code 0, or 2 for a bad input."""
+    from allpet.cli import STYLE
+
+    command: Study = tyro.cli(Study, prog="python -m allpet.study", config=STYLE)  # type: ignore[call-overload]
+    try:
+        command.run()
+    except AllpetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

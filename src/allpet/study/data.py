@@ -1,0 +1,102 @@
+"""Data of the study: stores of every prompt to learn from, and people that nobody learns from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from allpet.errors import AllpetError
+from allpet.geometry import ParallelBeam
+from allpet.model.prompt import REGIONS, TRACERS
+from allpet.train.samples import TrainingSet
+
+SLICES = 2
+"""Slices of each subject."""
+
+
+def store(folder: Path, tracer: str, region: str) -> Path:
+    """Where a prompt's training sinograms are."""
+    return folder / f"{tracer}-{region}.zarr"
+
+
+def simulate_all(folder: Path, count: int, views: int = 128, bins: int = 128) -> None:
+    """Training sinograms of every prompt, `count` in all; a tracer has a seed of its own, so no subject occurs twice.
+
+    An interrupted call goes on; a store that is there and large enough is left alone.
+    """
+    from allpet.scan.simulate import simulate_store
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for (tracer, region), n in shares(count).items():
+        path = store(folder, tracer, region)
+        if path.is_dir() and _rows(path) >= n:
+            continue
+        options: dict[str, Any] = dict(
+            tracer=tracer, region=region, seed=TRACERS.index(tracer), slices_per_subject=SLICES
+        )
+        simulate_store(path, n, views=views, bins=bins, **options)
+
+
+def _options(tracer: str, region: str) -> dict[str, Any]:
+    return dict(tracer=tracer, region=region, seed=TRACERS.index(tracer), slices_per_subject=SLICES)
+
+
+def _rows(path: Path) -> int:
+    from allpet.io.store import open_store
+
+    try:
+        return int(open_store(path)["subject"].shape[0])
+    except AllpetError:
+        return 0
+
+
+def shares(count: int) -> dict[tuple[str, str], int]:
+    """`count` sinograms spread evenly over the prompts, the first ones getting one more."""
+    prompts = [(tracer, region) for tracer in TRACERS for region in REGIONS]
+    few, more = divmod(count, len(prompts))
+    return {prompt: few + (k < more) for k, prompt in enumerate(prompts)}
+
+
+@lru_cache(maxsize=2)
+def training_set(folder: Path, count: int) -> TrainingSet:
+    """The first sinograms of every prompt, `count` in all.
+
+    Raises
+    ------
+    AllpetError : a store is missing or too small.
+    """
+    sets = []
+    for number, ((tracer, region), n) in enumerate(shares(count).items()):
+        whole = TrainingSet.load([store(folder, tracer, region)])
+        if len(whole) < n:
+            raise AllpetError(f"{store(folder, tracer, region)}: holds {len(whole)} sinograms; {n} are needed")
+        part = whole[torch.arange(n)]
+        sets.append(replace(part, subject=part.subject + 1_000_000 * number))
+    return TrainingSet.join(sets)
+
+
+def unseen(folder: Path, tracer: str, region: str, n: int, views: int = 128, bins: int = 128) -> torch.Tensor:
+    """n sinograms of test subjects, :data:`SLICES` slices of each, made once and kept in ``FOLDER/unseen``."""
+    from allpet.io.store import open_store
+    from allpet.scan.simulate import simulate_store
+
+    path = folder / "unseen" / f"{tracer}-{region}.zarr"
+    if not path.is_dir() or _rows(path) < n:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        options: dict[str, Any] = dict(
+            tracer=tracer, region=region, seed=TRACERS.index(tracer), slices_per_subject=SLICES
+        )
+        simulate_store(path, n, split="test", views=views, bins=bins, **options)
+    return torch.from_numpy(np.asarray(open_store(path)["sinogram"][:n], np.float32))
+
+
+def own_beam(data: TrainingSet, region: str) -> ParallelBeam:
+    """The grid of a region's training sinograms."""
+    here = data.region == REGIONS.index(region) + 1
+    views, bins = data.sinogram.shape[-2:]
+    return ParallelBeam(views, bins, float(data.bin_mm[here].median()))
