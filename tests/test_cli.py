@@ -260,3 +260,30 @@ def test_a_closed_pipe_is_no_error(store: Path):
     script = f"{sys.executable} -m allpet info {store} | head -c 1"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert done.stderr == ""
+
+
+def test_generate_with_a_mask_writes_parts_that_sum_to_the_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    import nibabel
+    import numpy as np
+
+    from model_support import tiny
+
+    tiny().save_pretrained(tmp_path / "m")
+    weights = np.zeros((40, 40, 1), np.float32)
+    weights[10:20, 12:30] = 1
+    nibabel.save(nibabel.Nifti1Image(weights, np.diag([6.0, 6.0, 6.0, 1.0])), tmp_path / "mask.nii.gz")
+    words = ["generate", "--prompt", "FDG brain", "-n", 2, "--steps", 3, "--model", tmp_path / "m"]
+    out = tmp_path / "g.hs"
+    code, text, err = run(capsys, *words, "--out", out, "--parts", "--mask", tmp_path / "mask.nii.gz")
+    assert (code, err) == (0, "")
+    whole, positive, negative, share = (read(Path(line)).sinogram for line in text.split())
+    assert torch.equal(positive + negative, whole) and 0 < float(share.max()) <= 1
+    code, text, err = run(capsys, *words, "--out", tmp_path / "r.hs", "--roi", tmp_path / "mask.nii.gz")
+    assert (code, err) == (0, "") and not torch.equal(read(Path(text.strip())).sinogram, whole)
+    for options, message in (
+        (["--mask", tmp_path / "mask.nii.gz"], "give --parts with it"),
+        (["--parts", "--roi", tmp_path / "mask.nii.gz"], "do not go together"),
+        (["--roi", tmp_path / "g.hs"], "is a sinogram; give an image"),
+    ):
+        code, text, err = run(capsys, *words, "--out", tmp_path / "bad.hs", *options)
+        assert code == 2 and message in err and not (tmp_path / "bad.hs").exists()

@@ -33,24 +33,54 @@ class EvaluateFile:
 
 @dataclass
 class EvaluateGeneration:
-    """Generated sinograms beside people the model never saw: consistency, distance, memorisation."""
+    """Generated sinograms beside people the model never saw: distribution, consistency, copies, samplers, cost."""
 
     n: Count = 48
-    """Sinograms of each set."""
+    """Sinograms of each prompt."""
+    prompts: tuple[str, ...] = ()
+    """Prompts to judge; default: all that the model knows."""
+    data: Path | None = None
+    """Folder of training stores TRACER-REGION.zarr; unseen people are kept in it, too. Default: simulated anew."""
+    few: int = 16
+    """Sinograms of each prompt for the rows of samplers and conditions; 0 leaves these out."""
     seed: int = 0
     """Seed of the draws."""
     out: Path | None = None
-    """Folder for generation.json and generation.md; default: print only."""
+    """Folder for generation.json, .md, .html and a figure of every tracer; default: print only."""
     model: Path | None = None
     """Model folder; default: the shipped weights."""
 
     def run(self) -> None:
+        from allpet.io.files import replacing
         from allpet.model import AllPET
-        from allpet.report.generation_table import evaluate_generation, markdown
+        from allpet.provenance import provenance
+        from allpet.report.figures import png
+        from allpet.report.generation_figures import beside
+        from allpet.report.generation_table import evaluate_generation, markdown, own_beam
+        from allpet.report.page import Section, write_page
+        from allpet.study.data import unseen
+        from allpet.terminal import planes_done
 
         model = AllPET.from_pretrained(self.model)
-        rows = evaluate_generation(model, self.n, self.seed)
-        _keep_table("generation", rows, markdown(rows), self.out, self.seed, model)
+        with planes_done("evaluate") as progress:
+            result = evaluate_generation(
+                model, self.n, self.seed, self.prompts or None, self.data, self.few, progress=progress
+            )
+        _keep_table("generation", result, markdown(result), self.out, self.seed, model)
+        if self.out is not None:
+            prompts = [row["label"] for row in result["rows"]]
+            sections = []
+            for tracer in dict.fromkeys(p.split()[0] for p in prompts):
+                mine = [p for p in prompts if p.split()[0] == tracer]
+                made = {p: model.generate(p, 3, seed=self.seed).sinogram for p in mine}
+                real = {p: unseen(self.data, tracer, p.split()[1], 6, *model.beam.shape)[::2] for p in mine}
+                figure = beside(made, real, {p: own_beam(model, p) for p in mine})
+                with replacing(self.out / f"generation-{tracer}.png") as (part,):
+                    part.write_bytes(png(figure))
+                sections.append(Section(tracer, figures=[(figure, "The first three of the seed; nothing was chosen.")]))
+            facts = provenance(seed=self.seed, model_hash=model.hash)
+            lead = ["Generated sinograms and their reconstructions beside simulated people that the model never saw."]
+            write_page(self.out / "generation.html", "Generated and real", lead, sections, facts)
 
 
 @dataclass
@@ -95,7 +125,7 @@ class Evaluate:
 
 
 def _keep_table(
-    name: str, rows: list[dict[str, Any]], text: str, out: Path | None, seed: int | None, model: Any
+    name: str, rows: list[dict[str, Any]] | dict[str, Any], text: str, out: Path | None, seed: int | None, model: Any
 ) -> None:
     """Print a table; with a folder also write it."""
     from allpet.provenance import provenance

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from allpet.errors import AllpetError
 from allpet.evaluation import Count
 from allpet.io import writable
 from allpet.terminal import as_image, beside_name, given, planes_done
 
 if TYPE_CHECKING:
     import torch
+
+    from allpet.model import AllPET
 
 SCAN_KINDS = ("sinogram", "dataset")
 
@@ -52,7 +55,6 @@ class Generate:
     def run(self) -> None:
         writable(self.out, SCAN_KINDS)
 
-        from allpet.errors import AllpetError
         from allpet.model import AllPET
         from allpet.save import save
 
@@ -63,16 +65,14 @@ class Generate:
         model = AllPET.from_pretrained(self.model)
         wanted = given(views=self.views, bins=self.bins, bin_mm=self.bin_mm, sampler=self.sampler, steps=self.steps)
         wanted |= given(guidance=self.guidance)
-        fov_mm = float(model.config["field_of_view_mm"][str(model.parse(self.prompt).region)])
-        size = int(model.config["bins"])
         if self.roi is not None:
-            wanted["attention"] = _weights(self.roi, fov_mm, size)
+            wanted["attention"] = _weights(self.roi, model, self.prompt)
         if not self.parts:
             with planes_done("generate") as progress:
                 scan = model.generate(self.prompt, self.n, seed=self.seed, progress=progress, **wanted)
             outputs = {"": scan}
         else:
-            mask = None if self.mask is None else _weights(self.mask, fov_mm, size)
+            mask = None if self.mask is None else _weights(self.mask, model, self.prompt)
             parts = model.generate_parts(self.prompt, self.n, mask=mask, seed=self.seed, **wanted)
             whole = parts.whole
             share = whole.with_sinogram(parts.mask, unit="1")
@@ -84,12 +84,15 @@ class Generate:
             print(path)
 
 
-def _weights(path: Path, fov_mm: float, size: int) -> torch.Tensor:
-    """An image's values over a field of view, ``(n, size, size)``, or ``(size, size)`` for one plane."""
+def _weights(path: Path, model: AllPET, prompt: str) -> torch.Tensor:
+    """An image's values over the prompt's field of view, ``(n, size, size)``, or ``(size, size)`` for one plane."""
     from allpet.geometry import ImageGrid
     from allpet.io import read
     from allpet.model.regrid import regrid
 
     image = as_image(path, read(path))
+    size, fov_mm = model.beam.bins, float(model.config["field_of_view_mm"][str(model.parse(prompt).region)])
     weights = regrid(image.array, image.grid, ImageGrid(size, fov_mm / size)).clamp_min(0)
+    if float(weights.amax()) <= 0:
+        raise AllpetError(f"{path}: marks nothing inside of the field of view of {fov_mm:g} mm; values above 0 must")
     return weights[0] if len(weights) == 1 else weights

@@ -4,16 +4,12 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from allpet.errors import AllpetError
-from allpet.report.generation_table import evaluate_generation
-from allpet.report.generation_table import markdown as generation_markdown
 from allpet.report.low_dose_table import evaluate_low_dose, markdown, patient_slices, simulated_people
 from allpet.report.table import write_table
-from model_support import tiny
 
 
 class Oracle:
@@ -63,16 +59,6 @@ def test_patient_slices_are_whole_and_counted():
 def test_missing_patients_are_one_clear_line(tmp_path):
     with pytest.raises(AllpetError, match="holds no STS_"):
         patient_slices(tmp_path)
-
-
-def test_generation_rows():
-    model = tiny()
-    rows = evaluate_generation(model, n=3)
-    assert [r["set"] for r in rows] == ["generated", "network alone", "unseen people", "noise", "first stage"]
-    generated, _, unseen, noise, _ = rows
-    assert unseen["moment_residual"] < 1e-3 < noise["moment_residual"]
-    assert unseen["distance"] < noise["distance"] and np.isfinite(generated["nearest_training"])
-    assert "first stage" in generation_markdown(rows)
 
 
 def test_table_on_disk(tmp_path):

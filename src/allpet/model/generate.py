@@ -17,6 +17,7 @@ from allpet.model.condition import TOLD, Condition
 from allpet.model.prompt import ISOTOPES, REGIONS, TASKS, TRACERS, Prompt
 from allpet.model.regrid import regrid
 from allpet.project import Projector
+from allpet.project.moments import match_moments
 from allpet.scan.core import Scan
 from allpet.scan.units import ACTIVITY_MM
 
@@ -256,6 +257,7 @@ class Drawing:
         image = (self.first.image(latent) * disc).clamp_min(low)
         grid = self.target.image_grid()
         s = Projector(self.target, grid)(regrid(image, self.grid, grid).clamp_min(low)) / self.grid.pixel_mm
+        s = s if signed else match_moments(s, self.target)
         return s, image.sum(dim=(-2, -1)) / self.own
 
     def gain(self, mean: torch.Tensor, seed: int, first: int) -> torch.Tensor:

@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+Rows = list[dict[str, Any]] | dict[str, Any]
+"""One table, or several by name."""
 
-def write_table(name: str, rows: list[dict[str, Any]], text: str, out: Path, facts: dict[str, Any]) -> None:
+
+def write_table(name: str, rows: Rows, text: str, out: Path, facts: dict[str, Any]) -> None:
     """Write ``NAME.json`` (rows and where they come from) and ``NAME.md`` to a folder."""
     from allpet.io.files import replacing
 

@@ -80,18 +80,28 @@ def training_set(folder: Path, count: int) -> TrainingSet:
     return TrainingSet.join(sets)
 
 
-def unseen(folder: Path, tracer: str, region: str, n: int, views: int = 128, bins: int = 128) -> torch.Tensor:
-    """n sinograms of test subjects, :data:`SLICES` slices of each, made once and kept in ``FOLDER/unseen``."""
+def learned(folder: Path | None, tracer: str, region: str, views: int = 128, bins: int = 128) -> torch.Tensor:
+    """All training sinograms of a prompt's store; without a folder 34 are simulated."""
     from allpet.io.store import open_store
-    from allpet.scan.simulate import simulate_store
+    from allpet.scan.simulate import simulate
 
+    if folder is None:
+        return torch.from_numpy(simulate(34, views=views, bins=bins, **_options(tracer, region)).sinogram)
+    return torch.from_numpy(np.asarray(open_store(store(folder, tracer, region))["sinogram"][:], np.float32))
+
+
+def unseen(folder: Path | None, tracer: str, region: str, n: int, views: int = 128, bins: int = 128) -> torch.Tensor:
+    """n sinograms of test subjects, :data:`SLICES` slices of each, kept in ``FOLDER/unseen`` where there is one."""
+    from allpet.io.store import open_store
+    from allpet.scan.simulate import simulate, simulate_store
+
+    options = dict(split="test", views=views, bins=bins, **_options(tracer, region))
+    if folder is None:
+        return torch.from_numpy(np.asarray(simulate(n, **options).sinogram, np.float32))
     path = folder / "unseen" / f"{tracer}-{region}.zarr"
     if not path.is_dir() or _rows(path) < n:
         path.parent.mkdir(parents=True, exist_ok=True)
-        options: dict[str, Any] = dict(
-            tracer=tracer, region=region, seed=TRACERS.index(tracer), slices_per_subject=SLICES
-        )
-        simulate_store(path, n, split="test", views=views, bins=bins, **options)
+        simulate_store(path, n, **options)
     return torch.from_numpy(np.asarray(open_store(path)["sinogram"][:n], np.float32))
 
 

@@ -243,15 +243,19 @@ def _counts(data: TrainingSet) -> torch.Tensor:
 
 
 def hot_regions(image: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """1 where images ``(n, size, size)`` are hotter than 1.5 to 4 times their mean over the body, 0 elsewhere.
+    """1 where images ``(n, size, size)`` are hotter than 1.5 to 4 times their mean over the body, 0 elsewhere."""
+    return hotter_than(image, uniform(len(image), 1.5, 4.0, rng))
+
+
+def hotter_than(image: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+    """1 where images ``(n, size, size)`` exceed so many ``times`` (n,) their mean over the body, 0 elsewhere.
 
     A coarse segmentation without a learned parameter, as a clinician's region would be (TMA, arXiv 2509.09130).
     """
-    size = image.shape[-1]
     coarse = torch.nn.functional.avg_pool2d(image[:, None], 3, 1, 1)[:, 0].clamp_min(0)
     body = coarse > 0.1 * coarse.flatten(1).quantile(0.99, dim=1)[:, None, None]
-    mean = (coarse * body).sum(dim=(1, 2)) / body.sum(dim=(1, 2)).clamp_min(size)
-    return (coarse > (mean * uniform(len(image), 1.5, 4.0, rng))[:, None, None]).float()
+    mean = (coarse * body).sum(dim=(1, 2)) / body.sum(dim=(1, 2)).clamp_min(image.shape[-1])
+    return (coarse > (mean * times)[:, None, None]).float()
 
 
 RECIPES: dict[str, Callable[[TrainingSet, Path, int], Recipe]] = {"base": Base, "low-dose": LowDose}
