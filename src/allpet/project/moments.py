@@ -33,6 +33,6 @@ def match_moments(sinogram: torch.Tensor, beam: ParallelBeam, orders: int = ORDE
     change = torch.fft.irfft(kept, n=2 * views, dim=-2)[..., :views, :] - moments[..., :orders]
     index = torch.arange(orders, device=s.device)
     gram = moments[..., index[:, None] + index[None, :]]
-    ridge = 1e-13 * gram[..., :1, :1].clamp_min(1e-30) * torch.eye(orders, device=s.device, dtype=s.dtype)
+    ridge = 1e-9 * gram[..., :1, :1].clamp_min(1e-30) * torch.eye(orders, device=s.device, dtype=s.dtype)
     q = torch.linalg.solve(gram + ridge, change[..., None])[..., 0] @ power[:orders]
     return (s * (1 + q.clamp(-0.5, 0.5))).to(sinogram.dtype)
