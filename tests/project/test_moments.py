@@ -21,7 +21,7 @@ def test_the_residual_goes_and_the_sinogram_stays():
     assert float(moment_residual(s, BEAM).min()) > 1e-9
     assert float(moment_residual(out, BEAM).median()) < 1e-14
     assert float(moment_residual(out, BEAM).max()) < 1e-9  # one is three bins wide, and five moments too many for it
-    assert float((out - s).norm() / s.norm()) < 2e-3 and bool((out >= 0).all())
+    assert float((out - s).norm() / s.norm()) < 3e-3 and bool((out >= 0).all())
     assert bool((out[s == 0] == 0).all())
     again = match_moments(out, BEAM)
     assert float((again - out).abs().max()) < 1e-4 * float(out.max())
