@@ -28,6 +28,9 @@ GROUP = 8
 """Samples drawn at a time, always so many: products of different width round differently, and a sample must not
 depend on how many are drawn beside it."""
 SMALLEST, LARGEST = 32, 512
+FINEST = 256
+"""Pixels along a side above which the drawn image is not refined: twice the model's own, and a matrix of 512 would take
+more than 3 GB."""
 Progress = Callable[[int, int], None]
 
 
@@ -255,7 +258,7 @@ class Drawing:
         axis = (torch.arange(self.own, device=latent.device) - (self.own - 1) / 2) * (2 / self.own)
         disc = axis[:, None].square() + axis[None, :].square() <= 1
         image = (self.first.image(latent) * disc).clamp_min(low)
-        grid = self.target.image_grid()
+        grid = self.target.image_grid(min(self.target.bins, max(FINEST, self.own)))
         s = Projector(self.target, grid)(regrid(image, self.grid, grid).clamp_min(low)) / self.grid.pixel_mm
         s = s if signed else match_moments(s, self.target)
         return s, image.sum(dim=(-2, -1)) / self.own
