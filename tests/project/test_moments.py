@@ -24,7 +24,7 @@ def test_the_residual_goes_and_the_sinogram_stays():
     assert float((out - s).norm() / s.norm()) < 3e-3 and bool((out >= 0).all())
     assert bool((out[s == 0] == 0).all())
     again = match_moments(out, BEAM)
-    assert float((again - out).norm() / out.norm()) < 1e-4
+    assert float((again - out).norm() / out.norm()) < 3e-4
 
 
 def test_the_change_is_the_size_of_the_error():

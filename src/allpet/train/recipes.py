@@ -1,7 +1,7 @@
 """What is trained and on what: one class a recipe, used by the loop.
 
 ``base``: the first stage (closed form) and the latent denoiser, on whole sinograms and on parts
-under random Radon masks (RMAS, DMM).
+under random Radon masks (RMAS, DMM). ``base-256``: the same, wider, for larger sinograms on a GPU.
 ``low-dose``: the restorer, on counted scans of any dose.
 """
 
@@ -224,6 +224,15 @@ class Base:
         _export(self.folder, self.whole_set, record, first_stage=self.first, denoiser=network)
 
 
+class Large(Base):
+    """The same with a wider network and larger batches: for 256 x 256 sinograms on a GPU."""
+
+    batch = 256
+
+    def __init__(self, data: TrainingSet, folder: Path, seed: int, size: float = 1.5, **options: Any) -> None:
+        super().__init__(data, folder, seed, size=size, **options)
+
+
 def _apart(data: TrainingSet, share: float, seed: int) -> tuple[TrainingSet, TrainingSet]:
     """The set without, and with only, a few subjects; none where there are fewer than 20."""
     subjects = data.subject.unique()
@@ -258,4 +267,4 @@ def hotter_than(image: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
     return (coarse > (mean * times)[:, None, None]).float()
 
 
-RECIPES: dict[str, Callable[[TrainingSet, Path, int], Recipe]] = {"base": Base, "low-dose": LowDose}
+RECIPES: dict[str, Callable[[TrainingSet, Path, int], Recipe]] = {"base": Base, "base-256": Large, "low-dose": LowDose}
