@@ -103,7 +103,7 @@ class EvaluateLowDose:
         from allpet.report.low_dose_table import evaluate_low_dose, markdown
 
         model = AllPET.from_pretrained(self.model)
-        rows = evaluate_low_dose(model, self.people, self.seeds, self.patients, regions=tuple(model.config["regions"]))
+        rows = evaluate_low_dose(model, self.people, self.seeds, self.patients)
         _keep_table("low-dose", rows, markdown(rows), self.out, None, model)
 
 

@@ -80,7 +80,7 @@ def test_a_limit_already_reached_does_nothing(stores, trained):
 
 
 def test_bad_training_input(stores, trained, tmp_path):
-    with pytest.raises(AllpetError, match="recipe 'nothing' is unknown; known: base, low-dose"):
+    with pytest.raises(AllpetError, match="recipe 'nothing' is unknown; known: base, base-256, low-dose"):
         train(stores, tmp_path / "a", "nothing")
     with pytest.raises(AllpetError, match="another samples"):
         train(stores[:1], trained, "low-dose", max_steps=5)

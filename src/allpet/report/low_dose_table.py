@@ -32,7 +32,7 @@ FRACTIONS = (1 / 4, 1 / 20, 1 / 100)
 WIDTHS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0)
 FULL_COUNTS = 5e5
 REGIONS = ("brain", "chest", "abdomen")
-"""Regions of the tables; those the shipped weights know."""
+"""Regions of the tables; those that the shipped restorer was trained on."""
 SCORES = ("psnr_sinogram", "ssim_sinogram", "psnr_image", "ssim_image")
 Method = Callable[[Scan], torch.Tensor]
 

@@ -41,12 +41,14 @@ def _folder_model(folder: Path, data: TrainingSet) -> AllPET:
     return AllPET({"views": views, "bins": bins, "trained": {}, **data.facts()})
 
 
-def _export(folder: Path, data: TrainingSet, record: dict[str, Any], **parts: nn.Module) -> None:
-    """Put parts into the folder's model, keep its others."""
+def _export(folder: Path, data: TrainingSet, record: dict[str, Any], speaks: bool = False, **parts: nn.Module) -> None:
+    """Put parts into the folder's model, keep its others; `speaks`: words and amplitudes are those of this data."""
     model = _folder_model(folder, data)
+    if speaks:
+        model.config |= data.facts()
     for name, module in parts.items():
         setattr(model, name, module)
-    model.config["trained"][record["recipe"]] = record
+    model.config["trained"][record["recipe"]] = record | {"data": data.facts()["data"]}
     model.save_pretrained(folder)
 
 
@@ -221,7 +223,7 @@ class Base:
 
     def export(self, network: Denoiser, record: dict[str, Any]) -> None:
         record = {**record, **self.options, "held_out_subjects": len(set(self.kept.subject.tolist()))}
-        _export(self.folder, self.whole_set, record, first_stage=self.first, denoiser=network)
+        _export(self.folder, self.whole_set, record, speaks=True, first_stage=self.first, denoiser=network)
 
 
 class Large(Base):
