@@ -31,6 +31,7 @@ test: lint
 bench: setup
 	$(BIN)/python benchmarks/bench_projector.py --json benchmarks/results/projector.json
 	$(BIN)/python benchmarks/bench_masks.py --json benchmarks/results/masks.json
+	$(BIN)/python benchmarks/bench_generate.py --json benchmarks/results/generate.json
 	$(BIN)/python benchmarks/bench_simulate.py --json benchmarks/results/simulate.json
 	$(BIN)/python benchmarks/recovery.py --people 6 --json benchmarks/results/recovery.json
 

@@ -96,6 +96,18 @@ def test_benchmark_runs_quickly_and_keeps_its_numbers(tmp_path: Path):
     assert result["difference_from_astra"] < 0.02
 
 
+def test_generation_benchmark_runs_quickly(tmp_path: Path):
+    from model_support import tiny
+
+    tiny().save_pretrained(tmp_path / "m")
+    out = tmp_path / "generate.json"
+    script = ROOT / "benchmarks" / "bench_generate.py"
+    words = [sys.executable, script, "--quick", "--model", tmp_path / "m", "--json", out]
+    subprocess.run(words, check=True, capture_output=True)
+    result = json.loads(out.read_text())
+    assert [row["evaluations"] for row in result["results"]] == [10, 50] and result["ratio"] > 0
+
+
 def test_mask_benchmark_runs_quickly_and_keeps_its_numbers(tmp_path: Path):
     out = tmp_path / "masks.json"
     script = ROOT / "benchmarks" / "bench_masks.py"
