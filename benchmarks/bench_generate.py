@@ -3,7 +3,8 @@
     python benchmarks/bench_generate.py [--quick] [--model DIR] [--json FILE]
 
 Both draw 128 x 128 sinograms in one run on the same threads; the rival is `allpet.rivals.ldm` (11.8 M weights,
-untrained here, which does not change its speed; its quality after the same training is in docs/results.md). Run it on idle cores.
+untrained here, which does not change its speed; its quality after the same training is in docs/results.md). Run
+it on idle cores.
 """
 
 from __future__ import annotations
