@@ -36,10 +36,7 @@ def simulate_all(folder: Path, count: int, views: int = 128, bins: int = 128) ->
         path = store(folder, tracer, region)
         if path.is_dir() and _rows(path) >= n:
             continue
-        options: dict[str, Any] = dict(
-            tracer=tracer, region=region, seed=TRACERS.index(tracer), slices_per_subject=SLICES
-        )
-        simulate_store(path, n, views=views, bins=bins, **options)
+        simulate_store(path, n, views=views, bins=bins, **_options(tracer, region))
 
 
 def _options(tracer: str, region: str) -> dict[str, Any]:

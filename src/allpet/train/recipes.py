@@ -37,8 +37,13 @@ def _folder_model(folder: Path, data: TrainingSet) -> AllPET:
     """The run folder's model so far, or an empty one for this data."""
     if (folder / CONFIG).is_file():
         return AllPET.from_pretrained(folder)
+    return AllPET(_config(data))
+
+
+def _config(data: TrainingSet) -> dict[str, Any]:
+    """That of a model of which nothing is trained yet."""
     views, bins = data.sinogram.shape[-2:]
-    return AllPET({"views": views, "bins": bins, "trained": {}, **data.facts()})
+    return {"views": views, "bins": bins, "trained": {}, **data.facts()}
 
 
 def _export(folder: Path, data: TrainingSet, record: dict[str, Any], speaks: bool = False, **parts: nn.Module) -> None:
@@ -212,14 +217,10 @@ class Base:
 
     def pictures(self, network: Denoiser) -> torch.Tensor | None:
         """Images of nine samples, of the prompts in turn."""
-        model = AllPET(self._config(), self.first, network)
+        model = AllPET(_config(self.whole_set), self.first, network)
         prompts = list(model.config["log_mean"])
         scans = [model.generate(prompts[k % len(prompts)], seed=k).sinogram for k in range(9)]
         return fbp(torch.cat(scans), self.first.projector).clamp_min(0)
-
-    def _config(self) -> dict[str, Any]:
-        views, bins = self.whole_set.sinogram.shape[-2:]
-        return {"views": views, "bins": bins, "trained": {}, **self.whole_set.facts()}
 
     def export(self, network: Denoiser, record: dict[str, Any]) -> None:
         record = {**record, **self.options, "held_out_subjects": len(set(self.kept.subject.tolist()))}
