@@ -132,10 +132,15 @@ def generate_parts(
     if mask is None:
         projected = torch.cat(shares)
     else:
-        masks = mask.float() if mask.ndim == 3 else mask.float()[None].expand(n, -1, -1)
+        masks = _each(mask, n)
         grid = ImageGrid(masks.shape[-1], drawing.fov_mm / masks.shape[-1])
         projected = project_mask(masks, Projector(drawing.target, grid))
     return Parts(drawing.scan(whole), *split(whole, projected), projected)
+
+
+def _each(image: torch.Tensor, n: int) -> torch.Tensor:
+    """An image for each of n samples, ``(n, size, size)``: given so, or one for all."""
+    return image.float() if image.ndim == 3 else image.float()[None].expand(n, -1, -1)
 
 
 class Drawing:
@@ -177,7 +182,7 @@ class Drawing:
             )
         if bool((image < 0).any()) or not bool(torch.isfinite(image).all()):
             raise AllpetError(f"{name} has values below 0 or not finite; weights must be >= 0")
-        image = image.float() if image.ndim == 3 else image.float()[None].expand(self.n, -1, -1)
+        image = _each(image, self.n)
         peak = image.amax(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
         size = image.shape[-1]
         grid = ImageGrid(size, self.fov_mm / size)

@@ -169,8 +169,7 @@ def _conditions(
 ) -> list[dict[str, Any]]:
     """Distances with a word left unsaid; uptake in marked regions with and without the mark."""
 
-    def said(prompt: str) -> Scan:
-        return model.generate(prompt, n, seed=seed)
+    drawn = {prompt: model.generate(prompt, n, seed=seed) for prompt in prompts}
 
     def no_tracer(prompt: str) -> Scan:
         return model.generate(Prompt(region=_words(model, prompt)[1]), n, seed=seed)
@@ -180,15 +179,14 @@ def _conditions(
         return model.generate(Prompt(tracer=_words(model, prompt)[0]), n, seed=seed, bin_mm=beam.bin_mm)
 
     rows: list[dict[str, Any]] = []
-    for name, draw in (("all said", said), ("tracer unsaid", no_tracer), ("region unsaid", no_region)):
+    for name, draw in (("all said", drawn.__getitem__), ("tracer unsaid", no_tracer), ("region unsaid", no_region)):
         rows.append(dict(condition=name, n=n, **_mean_row(draw, prompts, real, beams)))
     marked: dict[str, list[float]] = {"region marked": [], "region not marked": [], "unseen people": []}
     for prompt in prompts:
         hot, images = marked_regions(real[prompt][:n], beams[prompt])
         told = model.generate(prompt, n, seed=seed, attention=hot).sinogram
-        plain = model.generate(prompt, n, seed=seed).sinogram
         marked["unseen people"].append(_uptake(images, hot))
-        for name, s in (("region marked", told), ("region not marked", plain)):
+        for name, s in (("region marked", told), ("region not marked", drawn[prompt].sinogram)):
             marked[name].append(_uptake(_images(s, beams[prompt]), hot))
     for name, values in marked.items():
         rows.append(dict(condition=name, n=n, uptake=sum(values) / len(values)))
