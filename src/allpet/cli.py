@@ -17,13 +17,14 @@ import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from allpet import __version__
+from allpet.application import Adapt, Apply
 from allpet.errors import AllpetError
 from allpet.evaluation import Evaluate, File
-from allpet.generation import SCAN_KINDS, Generate
+from allpet.generation import Generate
 from allpet.io import writable
 from allpet.provenance import RUNNING
 from allpet.simulation import Out, Simulate
-from allpet.terminal import as_image, as_scan, beside_name, given, planes_done
+from allpet.terminal import as_image, as_scan
 
 In = Positional[Annotated[Path, arg(metavar="IN")]]
 STYLE = (tyro.conf.DisallowNone, tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
@@ -96,11 +97,11 @@ class Train:
     """
 
     data: tuple[Path, ...]
-    """Dataset stores (.zarr) of ideal projections, one or several."""
+    """Dataset stores (.zarr), one or several: of ideal projections, for the recipe tasks of pairs."""
     out: Path
     """Run folder: checkpoints, log, and a model that --model takes."""
     recipe: str = "base"
-    """What to train: base (first stage and denoiser) or low-dose (restorer)."""
+    """What to train: base (first stage and denoiser), low-dose (restorer) or tasks (translator)."""
     max_minutes: float | None = None
     """Stop after this long, all runs together; default 20 if no limit is given."""
     max_steps: int | None = None
@@ -146,49 +147,6 @@ class Train:
         )
         if os.environ.get("RANK", "0") == "0":
             print(self.out)
-
-
-@dataclass
-class Apply:
-    """Restore a scan: low-dose gives the expected counts at full dose, and their standard deviation beside it."""
-
-    task: Positional[Annotated[str, arg(metavar="TASK")]]
-    """low-dose."""
-    source: In
-    """Scan to read."""
-    out: Path
-    """File to write; the standard deviation goes to the same name with -std before the ending."""
-    prompt: str | None = None
-    """[isotope-]TRACER REGION; default: what the header says, else none."""
-    dose_fraction: float | None = None
-    """Share of the full dose in the input; default: what the header says."""
-    samples: int | None = None
-    """Samples behind mean and standard deviation."""
-    seed: int = 0
-    """Seed."""
-    model: Path | None = None
-    """Model folder; default: the shipped weights."""
-
-    def run(self) -> None:
-        writable(self.out, SCAN_KINDS)
-
-        from allpet.io import read
-        from allpet.model import AllPET
-        from allpet.save import save
-
-        scan = as_scan(self.source, read(self.source))
-        model = AllPET.from_pretrained(self.model)
-        known = given(dose_fraction=self.dose_fraction, samples=self.samples, prompt=self.prompt)
-        with planes_done(self.task) as progress:
-            result = model.apply(self.task, scan, seed=self.seed, progress=progress, **known)
-        for note in result.notes:
-            print(f"note: {note}", file=sys.stderr)
-        save(result.expected, self.out, self.seed, model.hash)
-        print(self.out)
-        if result.std is not None:
-            beside = beside_name(self.out, "-std")
-            save(result.std, beside, self.seed, model.hash)
-            print(beside)
 
 
 @dataclass
@@ -265,6 +223,7 @@ Command = (
     | Annotated[Simulate, subcommand("simulate")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Generate, subcommand("generate")]
+    | Annotated[Adapt, subcommand("adapt")]
     | Annotated[Apply, subcommand("apply")]
     | Annotated[Recon, subcommand("recon")]
     | Annotated[Evaluate, subcommand("evaluate")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from allpet.geometry import ParallelBeam
-from allpet.io.schema import ACQUISITION, PROMPT
+from allpet.io.schema import ACQUISITION, FRAME_TIMES, PROMPT
 from allpet.scan.units import COUNTS
 
 if TYPE_CHECKING:
@@ -48,8 +48,9 @@ def as_scan(samples: Samples, index: Index | None = None) -> Scan:
 
     The factors belong to the data returned: background, randoms and counts per unit are scaled to its dose fraction
     (randoms by its square where attribute `thinning` is "activity"); without `background` it is the sum of `randoms`
-    and `scatter`. Duration and injected activity stay those of the full dose. Counts per unit are one for each plane
-    where the samples differ in them; anything else that they differ in is None.
+    and `scatter`. Dynamic frames come along where they are counts with times that all samples share. Duration and
+    injected activity stay those of the full dose. Counts per unit are one for each plane where the samples differ in
+    them; anything else that they differ in is None.
 
     Parameters
     ----------
@@ -66,6 +67,7 @@ def as_scan(samples: Samples, index: Index | None = None) -> Scan:
     known |= {key: _common(samples.rows(key, index)) for key in _PER_SAMPLE if key in samples}
     if unit == COUNTS:
         known |= _factors(samples, index, dose=name == "observed")
+        known["dynamic"] = _dynamic(samples, index)
     data = samples.rows(name, index)
     return Scan(_tensor(data), samples.beam, unit=unit, **known)
 
@@ -85,6 +87,19 @@ def _factors(samples: Samples, index: Index | None, dose: bool) -> dict[str, Any
     if fraction is not None:
         out["dose_fraction"] = _common(fraction)
     return out
+
+
+def _dynamic(samples: Samples, index: Index | None) -> Any:
+    """Frames in counts with their times; None without."""
+    from allpet.scan.dynamic import Dynamic
+
+    units, known = samples.attributes["units"], [samples.attributes.get(name) for name in FRAME_TIMES]
+    times = [time for time in known if time is not None]
+    if "frames" not in samples or units.get("frames") != COUNTS or len(times) != 2:
+        return None
+    counts = samples.rows("frames", index)
+    extra = samples.rows("frames_background", index) if "frames_background" in samples else np.zeros_like(counts)
+    return Dynamic(_tensor(counts), _tensor(extra), *(tuple(map(float, time)) for time in times))
 
 
 def _background(samples: Samples, index: Index | None, share: np.ndarray) -> dict[str, np.ndarray]:

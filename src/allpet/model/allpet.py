@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +15,42 @@ from allpet.model.denoiser import Denoiser
 from allpet.model.latent import FirstStage
 from allpet.model.prompt import Prompt, parse_prompt
 from allpet.model.restorer import Restorer
-from allpet.scan.core import Scan
+from allpet.model.translator import Translator
+from allpet.scan.core import Image, Scan
 
 CONFIG = "config.json"
-KINDS: dict[str, Any] = {"first_stage": FirstStage, "denoiser": Denoiser, "restorer": Restorer}
+KINDS: dict[str, Any] = {
+    "first_stage": FirstStage,
+    "denoiser": Denoiser,
+    "restorer": Restorer,
+    "translator": Translator,
+}
 """Parts of a model by name; each is saved as ``NAME.safetensors``."""
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "base"
 
 
+def adapter_file(task: str) -> str:
+    """Name of a task's adapter in a model folder."""
+    return f"adapter-{task}.safetensors"
+
+
 @dataclass
 class Result:
-    """What a task returns: the expected result, its standard deviation over samples (None without samples), and
-    what the user should know about how it came about."""
+    """What a task returns: the expected result, its standard deviation over samples (None without samples), what the
+    user should know about how it came about, and what goes with it, by the suffix of its file."""
 
     expected: Scan
     std: Scan | None
     notes: tuple[str, ...] = ()
+    extras: dict[str, Scan | Image] = field(default_factory=dict)
 
 
 class AllPET:
-    """The foundation model: first stage, latent denoiser, restorer.
+    """The foundation model: first stage, latent denoiser, restorer, translator.
 
     Parameters
     ----------
-    first_stage, denoiser, restorer : its parts; a part that is not trained yet is None.
+    first_stage, denoiser, restorer, translator : its parts; a part that is not trained yet is None.
     config : words it was trained on, fields of view, amplitudes, temperature, training record.
     """
 
@@ -48,10 +60,14 @@ class AllPET:
         first_stage: FirstStage | None = None,
         denoiser: Denoiser | None = None,
         restorer: Restorer | None = None,
+        translator: Translator | None = None,
     ) -> None:
         self.config, self.first_stage, self.denoiser, self.restorer = config, first_stage, denoiser, restorer
+        self.translator = translator
+        self.adapted: dict[str, Translator] = {}
+        self.shipped = False
         self.source = "memory"
-        for module in (first_stage, denoiser, restorer):
+        for module in (first_stage, denoiser, restorer, translator):
             if module is not None:
                 module.eval().requires_grad_(False)
 
@@ -73,6 +89,8 @@ class AllPET:
             raise AllpetError(f"{path}: holds no model ('{CONFIG}' is missing); give a run or model folder")
         try:
             config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+            if "adapters" in config:
+                return cls._adapted(path, config)
             built: dict[str, Any] = {}
             for name, options in config["parts"].items():
                 options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
@@ -83,7 +101,25 @@ class AllPET:
             reason = str(error).splitlines()[0]
             raise AllpetError(f"{path}: is not a model of this version ({reason}); train it again") from None
         model = cls(config, **built)
-        model.source = str(path)
+        model.source, model.shipped = str(path), path == SHIPPED
+        return model
+
+    @classmethod
+    def _adapted(cls, path: Path, config: dict[str, Any]) -> AllPET:
+        """A base with the adapters in a folder."""
+        from safetensors.torch import load_file
+
+        from allpet.model.adapter import with_adapter
+
+        where, wanted = config["base"]["path"], config["base"]["hash"]
+        model = cls.from_pretrained(None if where == "shipped" else where)
+        if model.hash != wanted:
+            raise AllpetError(f"{path}: was adapted from a base {wanted}, but {where} is {model.hash}; adapt again")
+        for task, facts in config["adapters"].items():
+            model.adapted[task] = with_adapter(model.need("translator"), load_file(path / adapter_file(task)))
+            model.config.setdefault("calibration", {}).setdefault(task, {}).update(facts.get("calibration", {}))
+        model.config["base"] = config["base"]
+        model.source, model.shipped = str(path), False
         return model
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -110,13 +146,18 @@ class AllPET:
             part.write_text(json.dumps(config, indent=1), encoding="utf-8")
 
     @property
+    def base_hash(self) -> str:
+        """Hash of the model without adapters."""
+        return str(self.config["base"]["hash"]) if "base" in self.config else self.hash
+
+    @property
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of all weights."""
         import hashlib
 
         digest = hashlib.sha256()
-        for name in KINDS:
-            module = getattr(self, name)
+        modules = {name: getattr(self, name) for name in KINDS} | self.adapted
+        for name, module in modules.items():
             for key, value in sorted(module.state_dict().items()) if module is not None else ():
                 digest.update(f"{name}.{key}".encode() + value.half().cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
@@ -160,9 +201,14 @@ class AllPET:
         """
         part = getattr(self, name)
         if part is None:
-            recipe = "low-dose" if name == "restorer" else "base"
+            recipe = {"restorer": "low-dose", "translator": "tasks"}.get(name, "base")
             raise AllpetError(f"{self.source}: has no {name} yet; train it with --recipe {recipe}")
         return part
+
+    def translator_of(self, task: str) -> Translator:
+        """The translator for a task: the adapted one where there is one."""
+        found: Translator = self.adapted.get(task) or self.need("translator")
+        return found
 
     # -- what it does ----------------------------------------------------------------------------------------------
 

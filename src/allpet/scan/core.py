@@ -10,6 +10,7 @@ import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import Geometry, ImageGrid, ParallelBeam
+from allpet.scan.dynamic import Dynamic
 from allpet.scan.units import ACTIVITY, COUNTS
 
 FACTORS = ("attenuation", "background", "normalisation", "delayeds", "randoms")
@@ -101,6 +102,7 @@ class Scan(Acquired):
         ``(n,)``), or None if uncalibrated.
     plane_mm : distance between planes in mm.
     fwhm_mm : resolution along the radial axis (full width at half maximum of a Gaussian) in mm, or None.
+    dynamic : frames in counts that go with the scan, or None.
     """
 
     sinogram: torch.Tensor
@@ -114,6 +116,7 @@ class Scan(Acquired):
     counts_per_unit: float | torch.Tensor | None = None
     plane_mm: float = 1.0
     fwhm_mm: float | None = None
+    dynamic: Dynamic | None = None
 
     def __post_init__(self) -> None:
         self.sinogram = _as_planes("sinogram", self.sinogram)
@@ -128,6 +131,9 @@ class Scan(Acquired):
 
         if self.counts_per_unit is not None:
             self.counts_per_unit = _scale(self.counts_per_unit, shape[0])
+        if self.dynamic is not None and self.dynamic.counts[:, 0].shape != self.sinogram.shape:
+            frames = tuple(self.dynamic.counts.shape)
+            raise AllpetError(f"dynamic frames have shape {frames}; planes must be those of the sinogram, {shape}")
 
     @classmethod
     def from_array(cls, sinogram: Any, bin_mm: float, **known: Any) -> Scan:
@@ -164,6 +170,8 @@ class Scan(Acquired):
         cut = {name: getattr(self, name)[index] for name in ("sinogram", *FACTORS) if getattr(self, name) is not None}
         if torch.is_tensor(self.counts_per_unit):
             cut["counts_per_unit"] = self.counts_per_unit[index]
+        if self.dynamic is not None:
+            cut["dynamic"] = self.dynamic[index]
         return replace(self, **cut)
 
     def with_sinogram(self, sinogram: torch.Tensor, **changes: Any) -> Scan:

@@ -1,17 +1,28 @@
-"""Tasks: one file each, one registry."""
+"""Tasks: one registry. A task is a function of a model and a scan that returns a Result."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from allpet.errors import AllpetError
 from allpet.scan.core import Scan
+from allpet.task.attenuation import attenuation
+from allpet.task.later import convert, delayed
 from allpet.task.low_dose import low_dose
+from allpet.task.separate import separate
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET, Result
 
-TASKS = {"low-dose": low_dose}
+TASKS: dict[str, Callable[..., Any]] = {
+    "low-dose": low_dose,
+    "attenuation": attenuation,
+    "delayed": delayed,
+    "convert": convert,
+    "separate": separate,
+}
 
 
 def run(task: str, model: AllPET, scan: Scan, **options: Any) -> Result:
@@ -19,8 +30,15 @@ def run(task: str, model: AllPET, scan: Scan, **options: Any) -> Result:
 
     Raises
     ------
-    AllpetError : unknown task; the message lists the known.
+    AllpetError : unknown task, or an option that it does not take; the message lists the known.
     """
     if task not in TASKS:
         raise AllpetError(f"task '{task}' is unknown; known: {', '.join(TASKS)}")
-    return TASKS[task](model, scan, **options)
+    known = list(inspect.signature(TASKS[task]).parameters)[2:]
+    for name in options:
+        if name not in known:
+            takes = [other for other, function in TASKS.items() if name in inspect.signature(function).parameters]
+            hint = f"it is for {', '.join(takes)}" if takes else f"it takes {', '.join(known)}"
+            raise AllpetError(f"task {task} does not take '{name.replace('_', '-')}'; {hint}")
+    result: Result = TASKS[task](model, scan, **options)
+    return result

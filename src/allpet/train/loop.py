@@ -22,18 +22,19 @@ from allpet.errors import AllpetError
 from allpet.io.files import replacing
 from allpet.io.place import locked
 from allpet.precision import resolve
+from allpet.train.pairs import PairSet
 from allpet.train.processes import World
 from allpet.train.recipe import Movable
 from allpet.train.recipes import RECIPES
 from allpet.train.run import Limits, Run, stopwatch
 from allpet.train.samples import TrainingSet
 
-Builder = Callable[[TrainingSet, Path, int], Any]
+Builder = Callable[[Any, Path, int], Any]
 """What makes a recipe of data, run folder and seed."""
 
 
 def train(
-    data: str | Path | TrainingSet | Sequence[str | Path],
+    data: str | Path | TrainingSet | PairSet | Sequence[str | Path],
     out: str | Path,
     recipe: str | Builder = "base",
     max_minutes: float | None = None,
@@ -57,7 +58,8 @@ def train(
 
     Parameters
     ----------
-    data : stores with ideal sinograms, images and attenuation (``allpet simulate`` without ``--task``), or such a set.
+    data : stores with ideal sinograms, images and attenuation (``allpet simulate`` without ``--task``), for recipe
+    ``tasks`` stores of pairs (with ``--task``); or such a set.
     out : run folder. recipe : a name in ``RECIPES``, or a class to the contract of :mod:`allpet.train.recipe`.
     max_minutes, max_steps : cumulative over all runs in the folder; default 20 minutes. A new run's setting up counts
     as time; it makes one step at least. Where both are given the rate follows the steps, and the minutes cut it short.
@@ -90,8 +92,8 @@ def train(
         raise AllpetError(f"clock '{clock}' is unknown; known: wall, cpu")
     if seed < 0:
         raise AllpetError(f"seed is {seed}; it must not be negative")
-    samples = data if isinstance(data, TrainingSet) else TrainingSet.load(_paths(data))
     folder = Path(out)
+    samples = _samples(data, build, folder)
     folder.mkdir(parents=True, exist_ok=True)
     world = World.join(_device(device, build, name))
     share = world.share(micro_batches)
@@ -124,8 +126,14 @@ def _builder(recipe: str | Builder) -> tuple[str, Builder]:
     return recipe, RECIPES[recipe]
 
 
-def _paths(data: str | Path | Sequence[str | Path]) -> list[str | Path]:
-    return [data] if isinstance(data, str | Path) else list(data)
+def _samples(data: Any, build: Builder, folder: Path) -> Any:
+    """Samples as they are, or those in stores as the recipe reads them."""
+    if isinstance(data, TrainingSet | PairSet):
+        return data
+    paths = [data] if isinstance(data, str | Path) else list(data)
+    if hasattr(build, "load"):
+        return build.load(paths, folder)
+    return TrainingSet.load(paths)
 
 
 def _device(device: str, build: Builder, name: str) -> str:

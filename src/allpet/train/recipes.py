@@ -2,7 +2,7 @@
 
 ``base``: the first stage (closed form) and the latent denoiser, on whole sinograms and on parts
 under random Radon masks (RMAS, DMM). ``base-256``: the same, wider, for larger sinograms on a GPU.
-``low-dose``: the restorer, on counted scans of any dose.
+``low-dose``: the restorer, on counted scans of any dose. ``tasks``: see :mod:`allpet.train.tasks`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from allpet.project import Projector
 from allpet.recon.fbp import fbp, ramp_filter
 from allpet.train.muon import muon
 from allpet.train.recipe import Recipe
-from allpet.train.samples import TrainingSet, chance, count, draw_emission, random_masks, uniform, vary
+from allpet.train.samples import TrainingSet, apart, chance, count, draw_emission, random_masks, uniform, vary
+from allpet.train.tasks import Tasks
 
 DEFAULT_AUGMENTATION = "all"
 
@@ -143,7 +144,7 @@ class Base:
         if not parts:
             self.augmentation = replace(self.augmentation, masks=None)
         self.options = dict(augment=augment, parts=self.augmentation.masks is not None, size=size, surface=surface)
-        self.data, self.kept = _apart(data, self.held, seed)
+        self.data, self.kept = (data[rows] for rows in apart(data.subject, self.held, seed))
         views, bins = data.sinogram.shape[-2:]
         self.first = FirstStage(views, bins, surface)
         self.masks = Projector(ParallelBeam(views, bins, 1.0), ImageGrid(bins // 2, 2.0))
@@ -236,15 +237,6 @@ class Large(Base):
         super().__init__(data, folder, seed, size=size, **options)
 
 
-def _apart(data: TrainingSet, share: float, seed: int) -> tuple[TrainingSet, TrainingSet]:
-    """The set without, and with only, a few subjects; none where there are fewer than 20."""
-    subjects = data.subject.unique()
-    rng = torch.Generator().manual_seed(seed + 1)
-    few = subjects[torch.randperm(len(subjects), generator=rng)][: int(len(subjects) * share)]
-    kept = torch.isin(data.subject, few)
-    return data[torch.nonzero(~kept).flatten()], data[torch.nonzero(kept).flatten()]
-
-
 def _counts(data: TrainingSet) -> torch.Tensor:
     """Sinograms of each tracer and region, row and column 0 for all."""
     counts = torch.zeros(len(TRACERS) + 1, len(REGIONS) + 1)
@@ -270,4 +262,9 @@ def hotter_than(image: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
     return (coarse > (mean * times)[:, None, None]).float()
 
 
-RECIPES: dict[str, Callable[[TrainingSet, Path, int], Recipe]] = {"base": Base, "base-256": Large, "low-dose": LowDose}
+RECIPES: dict[str, Callable[[Any, Path, int], Recipe]] = {
+    "base": Base,
+    "base-256": Large,
+    "low-dose": LowDose,
+    "tasks": Tasks,
+}

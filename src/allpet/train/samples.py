@@ -147,6 +147,15 @@ class Counted:
     bin_mm: torch.Tensor
 
 
+def apart(subject: torch.Tensor, share: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows without, and with only, a few subjects; none of these where there are fewer than 1 / share."""
+    subjects = subject.unique()
+    rng = torch.Generator().manual_seed(seed + 1)
+    few = subjects[torch.randperm(len(subjects), generator=rng)][: int(len(subjects) * share)]
+    kept = torch.isin(subject, few)
+    return torch.nonzero(~kept).flatten(), torch.nonzero(kept).flatten()
+
+
 def uniform(n: int, low: float, high: float, rng: torch.Generator) -> torch.Tensor:
     """n numbers in [low, high)."""
     return low + (high - low) * torch.rand(n, generator=rng)

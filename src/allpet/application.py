@@ -1,0 +1,119 @@
+"""The commands ``allpet apply`` and ``allpet adapt``: thin, like all of the command line."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from allpet.errors import AllpetError
+from allpet.generation import SCAN_KINDS
+from allpet.io import writable
+from allpet.terminal import as_image, as_scan, beside_name, ending, given, planes_done
+
+In = Positional[Annotated[Path, arg(metavar="IN")]]
+Task = Positional[Annotated[str, arg(metavar="TASK")]]
+
+
+@dataclass
+class Apply:
+    """Restore or translate a scan; the standard deviation, and what else a task gives, lie beside the result."""
+
+    task: Task
+    """low-dose, attenuation, delayed, convert or separate."""
+    source: In
+    """Scan to read."""
+    out: Path
+    """File to write; beside it -std (all tasks), -second (separate), -mumap.nii.gz (attenuation), -retention.nii.gz
+    (delayed)."""
+    prompt: str | None = None
+    """[isotope-]TRACER REGION, for separate "A + B REGION"; default: what the header says, else none."""
+    dose_fraction: float | None = None
+    """low-dose: share of the full dose in the input; default: what the header says."""
+    delay_minutes: float | None = None
+    """delayed: from the start of this frame to that of the later one; default: what is usual for the tracer."""
+    to: str | None = None
+    """convert: the tracer wanted."""
+    ct: Path | None = None
+    """attenuation: mu map in 1/mm (allpet convert CT MU --to-mu) to use instead of a predicted one."""
+    samples: int | None = None
+    """Draws behind the standard deviation; 0 for none."""
+    seed: int = 0
+    """Seed."""
+    model: Path | None = None
+    """Model folder; default: the shipped weights."""
+
+    def run(self) -> None:
+        from allpet.task import TASKS
+
+        if self.task not in TASKS:
+            raise AllpetError(f"task '{self.task}' is unknown; known: {', '.join(TASKS)}")
+        writable(self.out, SCAN_KINDS)
+
+        from allpet.io import read
+        from allpet.model import AllPET
+        from allpet.save import save
+        from allpet.scan import Image
+
+        scan = as_scan(self.source, read(self.source))
+        known = given(
+            dose_fraction=self.dose_fraction,
+            delay_minutes=self.delay_minutes,
+            to=self.to,
+            samples=self.samples,
+            prompt=self.prompt,
+        )
+        if self.ct is not None:
+            known["ct"] = as_image(self.ct, read(self.ct))
+        model = AllPET.from_pretrained(self.model)
+        with planes_done(self.task) as progress:
+            result = model.apply(self.task, scan, seed=self.seed, progress=progress, **known)
+        for note in result.notes:
+            print(f"note: {note}", file=sys.stderr)
+        outputs = {"": result.expected, "-std": result.std, **result.extras}
+        for suffix, value in outputs.items():
+            if value is None:
+                continue
+            path = beside_name(self.out, suffix) if suffix else self.out
+            if isinstance(value, Image):
+                path = path.with_name(path.name[: len(path.name) - len(ending(path))] + ".nii.gz")
+            save(value, path, self.seed, model.hash)
+            print(path)
+
+
+@dataclass
+class Adapt:
+    """Fit a task to your own pairs: a small adapter on the frozen base, in minutes."""
+
+    task: Task
+    """low-dose, attenuation, delayed, convert or separate."""
+    pairs: tuple[Path, ...]
+    """Stores of pairs (allpet simulate --task TASK, or your own with the same arrays), one or several."""
+    out: Path
+    """Model folder to write; --model takes it."""
+    max_minutes: float = 5.0
+    """Stop after this long."""
+    max_steps: int | None = None
+    """Stop after this many steps."""
+    model: Path | None = None
+    """Model to start from; default: the shipped weights."""
+    seed: int = 0
+    """Seed."""
+
+    def run(self) -> None:
+        from allpet.train.adapt import adapt
+
+        adapt(
+            self.task,
+            self.pairs,
+            self.out,
+            self.max_minutes,
+            self.max_steps,
+            model=self.model,
+            seed=self.seed,
+            progress=sys.stderr.isatty(),
+        )
+        print(self.out)

@@ -1,0 +1,152 @@
+"""Task ``attenuation``: what would have been counted without attenuation, and the attenuation itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from allpet.geometry import ImageGrid
+from allpet.model.translator import WATER
+from allpet.project import Projector
+from allpet.recon.mumap import resample_mumap
+from allpet.scan.core import Image, Scan
+from allpet.scan.units import MU
+from allpet.task.carry import Carrier
+from allpet.task.planes import (
+    PLANES,
+    SAMPLES,
+    Part,
+    Progress,
+    Words,
+    bare,
+    begin,
+    check_samples,
+    draws,
+    parts,
+    question,
+    temper,
+    working_beam,
+)
+
+if TYPE_CHECKING:
+    from allpet.model.allpet import AllPET, Result
+
+BODY = 0.5
+"""Attenuation in units of water's above which a pixel counts as body."""
+LEAST = 1e-3
+"""Smallest attenuation factor that is corrected."""
+
+
+def attenuation(
+    model: AllPET,
+    scan: Scan,
+    ct: Image | None = None,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    prompt: str | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Expected counts without attenuation and background, on the scan's own grid, and the mu map.
+
+    Without `ct` the attenuation is predicted from the counts alone; the scan's own attenuation factors, if it has any,
+    are not used. The counts are then restored with the factors ``exp(-A mu)`` of that map.
+
+    Parameters
+    ----------
+    ct : attenuation image in 1/mm at 511 keV, used instead of the prediction, which is compared with it.
+    samples, seed : draws behind the standard deviation: of the image, and of the mu map where it is predicted.
+    prompt : default: what the scan says. progress : called with steps done and steps in all.
+
+    Returns
+    -------
+    Result: ``expected`` in counts (efficiency of the detectors included, as a scan without a patient would have it),
+    ``std`` of it; ``extras["-mumap"]`` in 1/mm.
+
+    Raises
+    ------
+    AllpetError : not counts, negative counts, or a `ct` that is no attenuation.
+    """
+    from allpet.model.allpet import Result
+
+    check_samples(samples)
+    notes: list[str] = []
+    scan, words = begin("attenuation", model, scan, prompt, notes)
+    if scan.background is not None:
+        notes.append("background taken as given: scatter that was estimated with another mu map may not fit this one")
+    beam = working_beam(scan, *model.beam.shape)
+    grid = beam.image_grid()
+    own = ImageGrid(beam.bins, grid.pixel_mm)
+    predicted, doubt = _predict(model, scan, words, _share(progress, 0))
+    mumap = predicted
+    if ct is not None:
+        mumap, doubt = resample_mumap(ct, own, len(scan), scan.plane_mm), torch.zeros_like(doubt)
+        notes.append(agreement(predicted, mumap))
+    else:
+        notes.append("the mu map is predicted from the emission alone: look at it before you trust the correction")
+        if scan.attenuation is not None:
+            notes.append("the scan's own attenuation factors were not used")
+    projector, carrier = Projector(beam, own), Carrier(scan.geometry, beam)
+
+    def depth(mu: torch.Tensor) -> torch.Tensor:
+        """Line integrals at the scan's lines."""
+        return torch.cat([carrier.up(projector(x)) for x in mu.split(PLANES)])
+
+    factors = (-depth(mumap)).exp().clamp_min(LEAST)
+    expected, spread = [], []
+    for part in parts(model, scan, factors, _share(progress, len(scan))):
+        some = slice(part.first, part.first + len(part))
+        lost = factors[some]
+        expected.append(part.trues() / lost)
+        if samples:
+            off = [depth(mu) - depth(mumap[some]) for mu in draws(mumap[some], doubt[some], samples, seed, part.first)]
+            wobble = expected[-1] * torch.stack(off).exp().std(dim=0)
+            spread.append((wobble.square() + (_noise(model, words, part, samples, seed) / lost).square()).sqrt())
+    factor = temper(model, "attenuation", "sinogram")
+    result = bare(scan.with_sinogram(torch.cat(expected), attenuation=None, background=None))
+    std = result.with_sinogram(torch.cat(spread) * factor) if spread else None
+    extras: dict[str, Scan | Image] = {"-mumap": Image(mumap, own, MU, plane_mm=scan.plane_mm, **scan.acquired())}
+    return Result(result, std, tuple(notes), extras)
+
+
+def _share(progress: Progress | None, done: int) -> Progress | None:
+    """Progress of one of two passes over the planes."""
+    if progress is None:
+        return None
+    return lambda planes, total: progress(planes + done, 2 * total)
+
+
+def _predict(model: AllPET, scan: Scan, words: Words, progress: Progress | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mu maps and their standard deviations on the model's grid, ``(n, bins, bins)`` in 1/mm."""
+    translator = model.translator_of("attenuation")
+    found = []
+    for part in parts(model, scan, None, progress):
+        with torch.no_grad():
+            mean, doubt = translator(part.seen.views, question("attenuation", words, part))
+        found.append(torch.stack([mean[:, 0], doubt[:, 0] * temper(model, "attenuation", "mumap")]) * WATER)
+    mu, deviation = torch.cat(found, dim=1)
+    return mu, deviation
+
+
+def _noise(model: AllPET, words: Words, part: Part, samples: int, seed: int) -> torch.Tensor:
+    """Standard deviation of the restored trues at the scan's lines, the mu map taken for certain."""
+    with torch.no_grad():
+        _, doubt = model.translator_of("low-dose")(part.seen.views, question("low-dose", words, part))
+    made = [part.counts_of(x, model) for x in draws(part.seen.views.image, doubt[:, 0], samples, seed, part.first)]
+    return part.efficiency * part.up(torch.stack(made).std(dim=0))
+
+
+def agreement(predicted: torch.Tensor, given: torch.Tensor) -> str:
+    """How far a prediction agrees with a mu map that was given, in a sentence."""
+    body = given > BODY * WATER
+    if not bool(body.any()):
+        return "the mu map that was given is empty inside of the field of view"
+    mine, theirs = predicted[body], given[body]
+    outline = (predicted > BODY * WATER) & body
+    dice = 2 * float(outline.sum()) / float((predicted > BODY * WATER).sum() + body.sum())
+    bias = 100 * float(mine.mean() / theirs.mean() - 1)
+    error = 100 * float((mine - theirs).abs().mean() / theirs.mean())
+    return (
+        f"mu map given and used; the prediction from the emission differs from it by {bias:+.1f} % in the mean and "
+        f"{error:.1f} % per pixel of the body (outlines: Dice {dice:.2f})"
+    )

@@ -1,0 +1,167 @@
+"""Tasks ``delayed`` and ``convert``: another scan of the same patient, predicted from this one.
+
+Both multiply what was measured, at the scan's own resolution, with the ratio of the predicted to the present image's
+projection. Neither is a measurement: they say so.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from allpet.errors import AllpetError
+from allpet.model.prompt import TRACERS as WORDS
+from allpet.scan.core import Image, Scan
+from allpet.scan.kinetics import ISOTOPES
+from allpet.scan.simulate import find_tracer_word
+from allpet.scan.tracers import TRACERS
+from allpet.task.planes import (
+    SAMPLES,
+    Progress,
+    Words,
+    bare,
+    begin,
+    check_samples,
+    draws,
+    parts,
+    question,
+    temper,
+    working_beam,
+)
+
+if TYPE_CHECKING:
+    from allpet.model.allpet import AllPET, Result
+
+SEEN = 0.1
+"""Uptake, in units of the scan, below which a retention index says nothing."""
+DELAYS = (10.0, 240.0)
+"""Minutes between the frames that can be asked for."""
+
+
+def delayed(
+    model: AllPET,
+    scan: Scan,
+    delay_minutes: float | None = None,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    prompt: str | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Trues of a frame of the same length that starts `delay_minutes` after this one, predicted.
+
+    Parameters
+    ----------
+    scan : counts of the first frame. delay_minutes : from start to start, 10 to 240; default: what is usual for the
+        tracer. samples, seed, prompt, progress : as :func:`allpet.task.low_dose.low_dose`.
+
+    Returns
+    -------
+    Result: ``expected`` trues in counts (attenuated and decayed like a scan, without background), ``std`` of it;
+    ``extras["-retention"]``, the retention index in percent: decay-corrected change of the uptake over the first.
+
+    Raises
+    ------
+    AllpetError : as :func:`allpet.task.planes.begin`; a tracer that is not known; a delay out of range.
+    """
+    notes: list[str] = []
+    scan, words = begin("delayed", model, scan, prompt, notes)
+    if words.tracer not in TRACERS:
+        raise AllpetError(f"delayed needs the tracer, for its decay; name it (--prompt), one of {', '.join(WORDS)}")
+    tracer = TRACERS[words.tracer]
+    if delay_minutes is None:
+        delay_minutes = (tracer.delayed_s[0] - tracer.first_s[0]) / 60
+        notes.append(f"delay not given: {delay_minutes:g} min, as is usual for {words.tracer}")
+    if not DELAYS[0] <= delay_minutes <= DELAYS[1]:
+        raise AllpetError(f"delay is {delay_minutes:g} min; it must be {DELAYS[0]:g} to {DELAYS[1]:g}")
+    decay = float(ISOTOPES[tracer.isotope.name].decay(60 * delay_minutes))
+    notes.append("a prediction of a later frame, not a measurement")
+    result = _predict("delayed", model, scan, words, samples, seed, progress, notes, delay_minutes, decay)
+    if scan.start_s is not None:
+        result.expected.start_s = scan.start_s + 60 * delay_minutes
+    return result
+
+
+def convert(
+    model: AllPET,
+    scan: Scan,
+    to: str | None = None,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    prompt: str | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Trues that another tracer's usual scan of the same patient would show, predicted.
+
+    Parameters
+    ----------
+    to : the tracer wanted. Other parameters as :func:`delayed`.
+
+    Returns
+    -------
+    Result: ``expected`` trues in counts (attenuated, without background), ``std`` of it.
+
+    Raises
+    ------
+    AllpetError : as :func:`allpet.task.planes.begin`; no tracer wanted, an unknown one, or the one that the scan has.
+    """
+    notes: list[str] = []
+    scan, words = begin("convert", model, scan, prompt, notes)
+    if to is None:
+        raise AllpetError(f"convert needs the tracer that is wanted (--to), one of {', '.join(WORDS)}")
+    wanted = find_tracer_word(to)
+    if wanted == words.tracer:
+        raise AllpetError(f"tracer '{to}' is what the scan has already; name another to convert to")
+    if words.tracer is None:
+        notes.append("the scan's tracer is unknown: name it (--prompt) for a better prediction")
+    notes.append(
+        f"a prediction of what {wanted} would show, not a measurement: uptake that the first tracer "
+        "does not betray cannot be in it"
+    )
+    words = Words(words.tracer, wanted, words.region)
+    result = _predict("convert", model, scan, words, samples, seed, progress, notes)
+    for value in (result.expected, result.std):
+        if value is not None:
+            value.tracer, value.isotope = wanted, TRACERS[wanted].isotope.name
+            value.injected_mbq = value.start_s = value.counts_per_unit = None
+    return result
+
+
+def _predict(
+    task: str,
+    model: AllPET,
+    scan: Scan,
+    words: Words,
+    samples: int,
+    seed: int,
+    progress: Progress | None,
+    notes: list[str],
+    delay_minutes: float | None = None,
+    decay: float = 1.0,
+) -> Result:
+    """The prediction, plane by plane."""
+    from allpet.model.allpet import Result
+
+    check_samples(samples)
+    if words.region is None:
+        notes.append("the region is unknown: name it (--prompt) for a better prediction")
+    translator, factor = model.translator_of(task), temper(model, task, "sinogram")
+    expected, spread, change = [], [], []
+    for part in parts(model, scan, scan.attenuation, progress):
+        with torch.no_grad():
+            mean, doubt = translator(part.seen.views, question(task, words, part, delay_minutes, decay))
+        image = mean[:, 0]
+        expected.append(part.ratio(image, model) * part.trues())
+        own = part.seen.views.image * decay
+        change.append(torch.where(own > SEEN, 100 * (image / own.clamp_min(SEEN) - 1), 0.0))
+        if samples:
+            made = [part.counts_of(x, model) for x in draws(image, doubt[:, 0], samples, seed, part.first)]
+            spread.append(part.efficiency * part.up(torch.stack(made).std(dim=0) * factor))
+    result = bare(scan.with_sinogram(torch.cat(expected), background=None))
+    std = result.with_sinogram(torch.cat(spread)) if spread else None
+    extras: dict[str, Scan | Image] = {}
+    if task == "delayed":
+        grid = working_beam(scan, *model.beam.shape).image_grid()
+        known = {**scan.acquired(), "decay_reference": None}
+        extras["-retention"] = Image(torch.cat(change), grid, "%", plane_mm=scan.plane_mm, **known)
+    return Result(result, std, tuple(notes), extras)

@@ -1,0 +1,242 @@
+"""What every task does first: check the scan, find the words, restore a few planes at a time, carry results back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from allpet.errors import AllpetError
+from allpet.geometry import ParallelBeam
+from allpet.model.restorer import gaussian_blur
+from allpet.model.translator import Ask, ask
+from allpet.scan.arc import line_coordinates
+from allpet.scan.core import Scan
+from allpet.scan.randoms import with_randoms
+from allpet.scan.units import COUNTS
+from allpet.task.carry import Carrier
+from allpet.task.put_back import put_back
+from allpet.task.seen import Counts, Frames, Seen, see
+
+if TYPE_CHECKING:
+    from allpet.model.allpet import AllPET
+
+Progress = Callable[[int, int], None]
+PLANES = 4
+"""Planes at a time: bounds the memory."""
+SAMPLES = 16
+"""Draws behind a standard deviation, by default."""
+GRAINS = ((1.2, 0.6), (4.0, 0.6), (16.0, 0.53))
+"""Widths in pixels and weights of the smooth noise that errors look like; the squares of the weights sum to 1."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is said of a scan, None where nothing is: tracer, the second tracer or the one wanted, region."""
+
+    tracer: str | None = None
+    to: str | None = None
+    region: str | None = None
+
+
+def begin(task: str, model: AllPET, scan: Scan, prompt: str | None, notes: list[str]) -> tuple[Scan, Words]:
+    """Check a scan, estimate its background where only delayeds are known, and find its words.
+
+    Raises
+    ------
+    AllpetError : no counts, negative ones, or a word in the prompt that the model does not know.
+    """
+    if scan.unit != COUNTS:
+        raise AllpetError(f"{task} takes measured counts; this scan is in {scan.unit}")
+    if bool((scan.sinogram < 0).any()):
+        raise AllpetError(f"{task} takes prompts; this scan has bins below zero (was a background subtracted?)")
+    if scan.background is None and scan.delayeds is None:
+        notes.append("no background (randoms, scatter) is known: all counts are taken for trues")
+    if scan.background is None and scan.delayeds is not None:
+        scan = with_randoms(scan)
+    tracers, _, rest = (scan.tracer or "").partition(" + ")
+    words = Words(tracers or None, rest or None, scan.region)
+    if prompt:
+        first, plus, second = prompt.partition("+")
+        if plus:
+            tail = model.parse(second.strip())
+            head = model.parse(f"{first.strip()} {tail.region}")
+            words = Words(head.tracer, tail.tracer, tail.region)
+        else:
+            said = model.parse(prompt)
+            words = Words(said.tracer, None, said.region)
+    return scan, words
+
+
+@dataclass(frozen=True)
+class Part:
+    """A few planes: as they are, and as the network sees them.
+
+    Parameters
+    ----------
+    scan : on its own grid. background : expected, of the same shape. efficiency : used in the restoration. carrier :
+    between the grids. coarse : on the model's grid. seen : restored. first : number of the first plane.
+    """
+
+    scan: Scan
+    background: torch.Tensor
+    efficiency: torch.Tensor
+    carrier: Carrier
+    coarse: Counts
+    seen: Seen
+    first: int
+    peak: float
+
+    def __len__(self) -> int:
+        return len(self.scan)
+
+    def up(self, emission: torch.Tensor) -> torch.Tensor:
+        """Emission on the model's grid to that at the scan's lines."""
+        return self.carrier.up(emission / self.peak)
+
+    def trues(self) -> torch.Tensor:
+        """Expected counts without background at the scan's lines, at its own dose and resolution, >= 0."""
+        estimate = self.efficiency * self.up(self.seen.emission) + self.background
+        return (put_back(self.scan.sinogram, estimate, self.scan.live) - self.background).clamp_min(0)
+
+    def counts_of(self, image: torch.Tensor, model: AllPET) -> torch.Tensor:
+        """Images in units of the scan ``(n, bins, bins)`` to emission on the model's grid, in counts."""
+        projector = model.need("restorer").projector
+        return projector(image) * self.seen.unit[:, None, None]
+
+    def ratio(self, image: torch.Tensor, model: AllPET) -> torch.Tensor:
+        """By what the scan's trues have to be multiplied so that they show another image, at the scan's lines."""
+        other, own = (self.up(self.counts_of(x, model)) for x in (image, self.seen.views.image))
+        small = 1e-3 * own.amax(dim=(-2, -1), keepdim=True).clamp_min(1e-9)
+        return (other + small) / (own + small)
+
+
+def parts(
+    model: AllPET,
+    scan: Scan,
+    attenuation: torch.Tensor | None,
+    progress: Progress | None = None,
+    frames: bool = False,
+) -> Iterator[Part]:
+    """Restore the scan a few planes at a time.
+
+    Parameters
+    ----------
+    attenuation : factors to correct with ``(n, view, radial)``, None for none. frames : whether dynamic ones are used.
+    """
+    restorer = model.need("restorer")
+    beam = working_beam(scan, *model.beam.shape)
+    carrier = Carrier(scan.geometry, beam)
+    for start in range(0, len(scan), PLANES):
+        some = slice(start, start + PLANES)
+        part = scan.planes(some)
+        n = len(part)
+        normal = torch.ones_like(part.sinogram) if part.normalisation is None else part.normalisation
+        factors = None if attenuation is None else attenuation[some]
+        efficiency = normal if factors is None else normal * factors
+        background = torch.zeros_like(part.sinogram) if part.background is None else part.background
+        seen, eff, back = (carrier.down(x) for x in (part.sinogram, efficiency, background))
+        peak = float(eff.amax()) or 1.0
+        depth = None
+        if factors is not None:
+            lost = eff / carrier.down(normal).clamp_min(1e-9)
+            depth = -torch.where(eff > 1e-3 * peak, lost, 1.0).clamp(1e-6, 1).log()
+        coarse = Counts(seen, eff / peak, back, torch.full((n,), beam.bin_mm), depth)
+        moving = _moving(part, carrier) if frames and part.dynamic is not None else None
+        yield Part(part, background, efficiency, carrier, coarse, see(restorer, coarse, moving), start, peak)
+        if progress:
+            progress(min(start + PLANES, len(scan)), len(scan))
+
+
+def _moving(part: Scan, carrier: Carrier) -> Frames:
+    """Dynamic frames on the model's grid, as many as the network takes."""
+    from allpet.model.translator import FRAMES
+
+    assert part.dynamic is not None
+    frames = part.dynamic.rebinned(FRAMES)
+    static = part.duration_s or float(sum(frames.duration_s)) / FRAMES
+    length = (torch.tensor(frames.duration_s) / static).expand(len(part), -1)
+    counts, background = (
+        torch.stack([carrier.down(x[:, k]) for k in range(FRAMES)], dim=1) for x in (frames.counts, frames.background)
+    )
+    return Frames(counts, background, length)
+
+
+def question(
+    task: str, words: Words, part: Part, delay_minutes: float | None = None, decay: float = 1.0, frames: bool = False
+) -> Ask:
+    """What the network is asked about these planes."""
+    return ask(
+        len(part),
+        task,
+        words.tracer,
+        words.region,
+        part.seen.level,
+        part.coarse.bin_mm,
+        words.to,
+        delay_minutes,
+        decay,
+        part.coarse.depth is not None,
+        frames,
+    )
+
+
+def draws(mean: torch.Tensor, spread: torch.Tensor, samples: int, seed: int, first: int) -> Iterator[torch.Tensor]:
+    """Images about a mean, ``samples`` times ``(n, bins, bins)``, >= 0; errors are smooth, of these deviations.
+
+    Sample i of a plane depends on (seed, plane, i) alone.
+    """
+    for i in range(samples):
+        yield (mean + spread * smooth_noise(mean.shape, seed, first, i)).clamp_min(0)
+
+
+def smooth_noise(shape: torch.Size, seed: int, first: int, sample: int) -> torch.Tensor:
+    """Noise of unit variance, a mixture of grains (:data:`GRAINS`), ``(n, bins, bins)``."""
+    rows = []
+    for plane in range(first, first + shape[0]):
+        rng = np.random.default_rng([seed, plane, sample])
+        white = torch.from_numpy(rng.standard_normal((len(GRAINS), *shape[1:])).astype(np.float32))
+        total = torch.zeros(shape[1:])
+        for field, (width, weight) in zip(white, GRAINS, strict=True):
+            smooth = gaussian_blur(field[None], width)[0]
+            total = total + weight * smooth / smooth.std().clamp_min(1e-6)
+        rows.append(total)
+    return torch.stack(rows)
+
+
+def check_samples(samples: int) -> None:
+    """Refuse a number of samples from which no deviation follows."""
+    if samples < 0 or samples == 1:
+        raise AllpetError(f"samples is {samples}; a standard deviation needs at least 2 (0 for none)")
+
+
+def temper(model: AllPET, task: str, what: str) -> float:
+    """Factor on stated deviations, fitted on validation subjects: of "image" or "sinogram"."""
+    found: dict[str, dict[str, float]] = model.config.get("calibration", {})
+    return float(found.get(task, {}).get(what, 1.0))
+
+
+def working_beam(scan: Scan, views: int, bins: int) -> ParallelBeam:
+    """The model's grid over the part of the field of view that holds the object.
+
+    A parallel-beam scan of the model's own size is worked on as it is. Otherwise the half-width
+    is where 99.5 % of the counts above the background lie, and a tenth more.
+    """
+    geometry = scan.geometry
+    if isinstance(geometry, ParallelBeam) and geometry.shape == (views, bins):
+        return geometry
+    net = scan.sinogram if scan.background is None else scan.sinogram - scan.background
+    profile = net.sum(dim=(0, 1)).double().clamp_min(0)
+    radius = torch.from_numpy(line_coordinates(geometry)[1][0]).abs()
+    order = radius.argsort()
+    share = profile[order].cumsum(0) / profile.sum().clamp_min(1e-9)
+    reach = float(radius[order][int((share < 0.995).sum().clamp_max(len(order) - 1))]) * 1.1
+    return ParallelBeam(views, bins, 2 * min(max(reach, 40.0), float(radius.max())) / (bins - 1))
+
+
+def bare(scan: Scan) -> Scan:
+    """The scan without what belongs to its counts only: dynamic frames, delayeds, randoms."""
+    return replace(scan, dynamic=None, delayeds=None, randoms=None)

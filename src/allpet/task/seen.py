@@ -1,0 +1,80 @@
+"""From counts on the model's grid to what the translator sees of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from allpet.model.restorer import gaussian_blur
+from allpet.model.translator import FRAMES, WATER, Views
+from allpet.recon.fbp import fbp
+
+if TYPE_CHECKING:
+    from allpet.model.restorer import Restorer
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Planes on the model's grid, ``(n, views, bins)``; pitch in mm ``(n,)``.
+
+    Parameters
+    ----------
+    counts ~ Poisson(efficiency * emission + background). depth : line integrals of attenuation (a part of the
+    efficiency), or None where it is not known.
+    """
+
+    counts: torch.Tensor
+    efficiency: torch.Tensor
+    background: torch.Tensor
+    bin_mm: torch.Tensor
+    depth: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Dynamic frames of the planes: counts and background ``(n, frame, views, bins)``, and each frame's length over
+    that of the static one ``(n, frame)``."""
+
+    counts: torch.Tensor
+    background: torch.Tensor
+    length: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Planes as the translator takes them.
+
+    Parameters
+    ----------
+    views : its input. emission : restored counts at efficiency 1, ``(n, views, bins)``. unit : counts that an image
+        value of 1 stands for, in counts a bin per pixel side ``(n,)``. level : mean trues in a bin ``(n,)``.
+    """
+
+    views: Views
+    emission: torch.Tensor
+    unit: torch.Tensor
+    level: torch.Tensor
+
+
+@torch.no_grad()
+def see(restorer: Restorer, scan: Counts, frames: Frames | None = None) -> Seen:
+    """Restore the planes, and dynamic frames where there are any, and put them into the network's units."""
+    emission = restorer(scan.counts, scan.efficiency, scan.background, scan.bin_mm)
+    bins = emission.shape[-1]
+    unit = emission.mean(dim=(-2, -1)).clamp_min(1e-6) * (2 / bins)
+    column = (slice(None), None, None)
+    image = fbp(emission, restorer.projector).clamp_min(0) / unit[column]
+    scale, first = restorer.start(scan.counts, scan.efficiency, scan.background)
+    raw = gaussian_blur(first, 1.0) * (scale / unit)[column]
+    mu = torch.zeros_like(image)
+    if scan.depth is not None:
+        mu = fbp(scan.depth, restorer.projector).clamp_min(0) / (WATER * scan.bin_mm[column])
+    moving = torch.zeros(len(image), FRAMES, bins, bins)
+    if frames is not None:
+        for k in range(FRAMES):
+            one = restorer(frames.counts[:, k], scan.efficiency, frames.background[:, k], scan.bin_mm)
+            moving[:, k] = fbp(one, restorer.projector).clamp_min(0) / (unit * frames.length[:, k])[column]
+    level = (scan.counts - scan.background).mean(dim=(-2, -1))
+    return Seen(Views(image, raw, mu, moving), emission, unit, level)

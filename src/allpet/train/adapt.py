@@ -1,0 +1,129 @@
+"""Adapt a task to a user's own pairs: a low-rank adapter on the frozen translator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from allpet.errors import AllpetError
+from allpet.io.files import replacing
+from allpet.model.adapter import adaptable, adapter_of, with_adapter
+from allpet.model.allpet import CONFIG, AllPET, adapter_file
+from allpet.model.translator import Translator
+from allpet.train.pairs import PairSet
+from allpet.train.tasks import Tasks
+from allpet.uncertainty import image_factor
+
+PATIENCE = 12
+"""Reports without a lower held-out loss after which adapting ends."""
+HELD = 0.2
+"""Share of the subjects that are kept apart to see when to stop."""
+
+
+def adapt(
+    task: str,
+    pairs: str | Path | PairSet | Sequence[str | Path],
+    out: str | Path,
+    max_minutes: float | None = 5.0,
+    max_steps: int | None = None,
+    model: str | Path | AllPET | None = None,
+    seed: int = 0,
+    progress: bool = False,
+    **options: Any,
+) -> AllPET:
+    """Fit an adapter and write a model folder that refers to the base by its hash.
+
+    Parameters
+    ----------
+    task : name in :data:`allpet.task.TASKS`. pairs : stores of that task's pairs (see ``allpet simulate --task``), or
+        restored pairs. out : folder; the adapters of other tasks in it stay. max_minutes, max_steps : limits.
+    model : base, default the shipped weights. options : of :func:`allpet.train.train`.
+
+    Returns
+    -------
+    the adapted model.
+
+    Raises
+    ------
+    AllpetError : unknown task, pairs of another task or too few, a folder that was adapted from another base.
+    """
+    from allpet.task import TASKS
+    from allpet.train.loop import train
+
+    if task not in TASKS:
+        raise AllpetError(f"task '{task}' is unknown; known: {', '.join(TASKS)}")
+    base = model if isinstance(model, AllPET) else AllPET.from_pretrained(model)
+    start = base.translator_of(task)
+    if isinstance(pairs, PairSet):
+        data = pairs
+    else:
+        paths = [pairs] if isinstance(pairs, str | Path) else list(pairs)
+        data = PairSet.load(paths, base.need("restorer"))
+    others = sorted(set(data.tasks) - {task})
+    if others:
+        raise AllpetError(f"these are pairs of {', '.join(others)}; {task} needs its own")
+    if len(data.subject.unique()) < 2:
+        raise AllpetError(f"{len(data)} pairs of one subject; at least two subjects are needed, one to check with")
+    folder = Path(out)
+
+    class Adapting(Tasks):
+        name = f"adapt-{task}"
+        rate, held, batch = 3e-3, HELD, min(16, max(4, len(data)))
+
+        def __init__(self, data: PairSet, folder: Path, seed: int) -> None:
+            torch.manual_seed(seed)
+            super().__init__(data, folder, seed, adaptable(start))
+            if not len(self.kept):
+                last = data.subject == data.subject.unique()[-1]
+                self.rows, self.kept = torch.nonzero(~last).flatten(), data[torch.nonzero(last).flatten()]
+
+        def optimizer(self, network: Translator) -> torch.optim.Optimizer:
+            return torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=self.rate)
+
+        def export(self, network: Translator, record: dict[str, Any]) -> None:
+            facts = dict(pairs=len(data), subjects=len(data.subject.unique()), fingerprint=data.fingerprint())
+            merged = with_adapter(start, adapter_of(network))
+            calibration = image_factor(merged, self.kept)
+            _write(base, task, adapter_of(network), record | {"data": facts}, calibration, folder)
+
+    train(data, folder, Adapting, max_minutes, max_steps, seed, progress, patience=PATIENCE, **options)
+    return AllPET.from_pretrained(folder)
+
+
+def _write(
+    base: AllPET, task: str, adapter: dict[str, torch.Tensor], record: dict[str, Any], factor: float, folder: Path
+) -> None:
+    """Adapter, config and card, every file in one step."""
+    from safetensors.torch import save
+
+    known = base.config.get("base", {"path": "shipped" if base.shipped else str(Path(base.source).resolve())})
+    known = {**known, "hash": base.base_hash}
+    config: dict[str, Any] = {"base": known, "adapters": {}}
+    if (folder / CONFIG).is_file():
+        old = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if old.get("base", {}).get("hash") != base.base_hash:
+            raise AllpetError(f"{folder}: was adapted from another base; use another folder")
+        config = old
+    config["adapters"][task] = record | {"calibration": {"image": factor}}
+    card = [
+        f"# Adapted from {known['path']} ({known['hash']})",
+        "",
+        *(
+            f"- **{name}**: {facts['data']['pairs']} pairs of {facts['data']['subjects']} subjects, "
+            f"{facts['steps']} steps, held-out loss {facts.get('held_out')}"
+            for name, facts in config["adapters"].items()
+        ),
+        "",
+        "For research only; judge it on subjects that are not among these pairs.",
+        "",
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / adapter_file(task)) as (part,):
+        part.write_bytes(save({k: v.half().contiguous() for k, v in adapter.items()}))
+    with replacing(folder / "README.md", folder / CONFIG) as (text, facts):
+        text.write_text("\n".join(card), encoding="utf-8")
+        facts.write_text(json.dumps(config, indent=1), encoding="utf-8")

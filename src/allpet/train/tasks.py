@@ -1,0 +1,99 @@
+"""Recipe ``tasks``: the translator, on pairs of all tasks, in the images that the restorer gives of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from allpet.model.allpet import CONFIG, AllPET
+from allpet.model.translator import Translator
+from allpet.train.muon import muon
+from allpet.train.pairs import PairSet, forgotten, moved
+from allpet.train.samples import apart
+
+FLOOR = 1e-4
+"""Relative square error below which a pair counts as right."""
+COLD = 0.3
+"""Added to the truth in the relative error of a pixel, in units of the scan."""
+DOUBT = 0.2
+"""Weight of the standard deviation's likelihood in the loss."""
+
+
+def base_model(folder: Path) -> AllPET:
+    """The run folder's model so far if it has a restorer, else the shipped weights."""
+    if (folder / CONFIG).is_file():
+        model = AllPET.from_pretrained(folder)
+        if model.restorer is not None:
+            return model
+    return AllPET.from_pretrained()
+
+
+def translation_loss(network: Translator, pairs: PairSet) -> torch.Tensor:
+    """Mean over pairs of log relative square error, relative absolute error, and misfit of the stated deviation.
+
+    The deviation's term is the negative log-likelihood of a Laplace distribution about the (fixed) mean.
+    """
+    mean, spread = network(pairs.views, pairs.question)
+    target = pairs.target.float()
+    asked = target.amax(dim=(-2, -1)) > 0
+    error = mean - target
+    square = error.square().mean(dim=(-2, -1)) / target.square().mean(dim=(-2, -1)).clamp_min(1e-6)
+    relative = (error.abs() / (target + COLD)).mean(dim=(-2, -1))
+    doubt = spread.clamp_min(1e-4)
+    misfit = (error.detach().abs() / doubt + doubt.log()).mean(dim=(-2, -1))
+    each = (square + FLOOR).log() + relative + DOUBT * misfit
+    return each[asked].mean()
+
+
+class Tasks:
+    """Train the translator.
+
+    Parameters
+    ----------
+    data : pairs, restored. turned : whether they are moved at random.
+    """
+
+    rate, ema, batch = 2e-3, 0.998, 16
+    precision = "fp32"
+    progress = 0.0
+    held = 1 / 20
+
+    def __init__(self, data: PairSet, folder: Path, seed: int, start: Translator | None = None) -> None:
+        self.folder, self.seed, self.data = folder, seed, data
+        self.rows, kept = apart(data.subject, self.held, seed)  # rows, so that the data stand in memory once
+        self.kept = data[kept]
+        torch.manual_seed(seed)
+        self.network = start or Translator()
+
+    @staticmethod
+    def load(paths: Sequence[str | Path], folder: Path) -> PairSet:
+        """Pairs in stores, restored by the model that they are trained for."""
+        return PairSet.load(paths, base_model(folder).need("restorer"))
+
+    def optimizer(self, network: Translator) -> torch.optim.Optimizer:
+        """Muon inside of the U-Net."""
+        return muon(network, network.unet, self.rate)
+
+    def loss(self, network: Translator, rng: torch.Generator) -> torch.Tensor:
+        """See :func:`translation_loss`."""
+        network.precision = self.precision
+        pick = self.rows[torch.randint(len(self.rows), (self.batch,), generator=rng)]
+        return translation_loss(network, forgotten(moved(self.data[pick], rng), rng))
+
+    def held_out(self, network: Translator, rng: torch.Generator) -> float | None:
+        """The same on subjects kept apart, as they are."""
+        if not len(self.kept):
+            return None
+        parts = [self.kept[slice(k, k + 32)] for k in range(0, min(len(self.kept), 256), 32)]
+        return sum(float(translation_loss(network, part)) * len(part) for part in parts) / sum(map(len, parts))
+
+    def export(self, network: Translator, record: dict[str, Any]) -> None:
+        model = base_model(self.folder)
+        model.translator = network
+        facts = dict(pairs=len(self.data), subjects=len(set(self.data.subject.tolist())))
+        record = record | {"data": facts | {"fingerprint": self.data.fingerprint()}}
+        model.config["trained"][record["recipe"]] = record
+        model.save_pretrained(self.folder)
