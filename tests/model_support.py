@@ -6,6 +6,7 @@ from allpet.model import AllPET
 from allpet.model.denoiser import Denoiser
 from allpet.model.latent import FirstStage
 from allpet.model.restorer import Restorer
+from allpet.model.translator import Translator
 
 
 def blobs(n: int, size: int = 32, seed: int = 0) -> torch.Tensor:
@@ -34,9 +35,13 @@ def tiny(seed: int = 0, surface: str = "plane") -> AllPET:
         views=32,
         bins=32,
         trained={},
-        tracers=["FDG"],
+        tracers=["FDG", "PSMA"],
         regions=["brain"],
         field_of_view_mm={"brain": 256.0},
         log_mean={"FDG brain": [7.0, 0.2]},
     )
-    return AllPET(config, first, denoiser, Restorer(32, 32, (8, 16), (8, 16), 16))
+    translator = Translator((8, 16), 16)
+    with torch.no_grad():
+        for p in translator.unet.parameters():
+            p.add_(0.05 * torch.randn(p.shape))
+    return AllPET(config, first, denoiser, Restorer(32, 32, (8, 16), (8, 16), 16), translator)

@@ -12,7 +12,8 @@ from allpet.geometry import ParallelBeam, RingBeam
 from allpet.scan import Scan
 from allpet.task.baselines import LinearMMSE, gaussian_estimate
 from allpet.task.carry import Carrier
-from allpet.task.low_dose import put_back, working_beam
+from allpet.task.planes import working_beam
+from allpet.task.put_back import put_back
 from model_support import tiny
 
 

@@ -1,0 +1,159 @@
+"""All tasks on any grid: what is exact is exact, what is assumed is said, bad input is one line."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from allpet.errors import AllpetError
+from allpet.geometry import ImageGrid, ParallelBeam, RingBeam
+from allpet.model.translator import WATER
+from allpet.scan import Image, Scan
+from allpet.scan.dynamic import Dynamic
+from allpet.task import TASKS
+from allpet.task.attenuation import agreement
+from allpet.task.planes import GRAINS, draws, smooth_noise
+from model_support import tiny
+from task.test_low_dose import GRIDS, disk
+
+OPTIONS = {
+    "low-dose": dict(dose_fraction=0.5),
+    "attenuation": {},
+    "delayed": dict(delay_minutes=60.0),
+    "convert": dict(to="PSMA"),
+    "separate": dict(prompt="FDG + PSMA brain"),
+}
+
+
+def scan_of(native, planes: int = 2) -> Scan:
+    truth = disk(native).expand(planes, -1, -1) * 5
+    live = torch.from_numpy(native.live()).float() if isinstance(native, RingBeam) else torch.ones(native.shape)
+    counts = torch.poisson(truth * live + 0.2, generator=torch.Generator().manual_seed(0)) * live
+    factors = torch.exp(-0.002 * disk(native)).expand(planes, -1, -1)
+    known = dict(normalisation=live, background=0.2 * live, attenuation=factors)
+    return replace(Scan(counts, native, **known), tracer="FDG", region="brain", counts_per_unit=2.0, start_s=3600.0)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("native", GRIDS)
+def test_any_task_on_any_grid(task, native):
+    model, scan = tiny(), scan_of(native)
+    result = model.apply(task, scan, samples=3, **OPTIONS[task])
+    assert result.expected.geometry == native and result.expected.sinogram.shape == scan.sinogram.shape
+    assert result.std is not None
+    for value in (result.expected, result.std):
+        assert bool(torch.isfinite(value.sinogram).all()) and bool((value.sinogram >= 0).all())
+    assert float(result.std.sinogram.sum()) > 0
+    again = model.apply(task, scan, samples=3, **OPTIONS[task])
+    assert torch.equal(result.expected.sinogram, again.expected.sinogram)
+    assert torch.equal(result.std.sinogram, again.std.sinogram)
+    assert model.apply(task, scan, samples=0, **OPTIONS[task]).std is None
+    alone = model.apply(task, scan.planes(slice(0, 1)), samples=3, **OPTIONS[task])
+    assert torch.allclose(alone.expected.sinogram[0], result.expected.sinogram[0], rtol=0.1, atol=0.5)
+
+
+@pytest.mark.parametrize("native", GRIDS)
+def test_separated_tracers_sum_to_the_restored_trues_to_the_bit(native):
+    model, scan = tiny(), scan_of(native)
+    result = model.apply("separate", scan, samples=0, **OPTIONS["separate"])
+    second = result.extras["-second"]
+    whole = model.apply("low-dose", replace(scan, dose_fraction=1.0), samples=0).expected
+    total = result.expected.sinogram + second.sinogram
+    assert (result.expected.tracer, second.tracer, second.isotope) == ("FDG", "PSMA", "68Ga")
+    assert torch.allclose(total, whole.sinogram - whole.background, atol=1e-3)
+    assert bool((second.sinogram >= 0).all())
+
+
+def test_attenuation_uses_the_map_that_is_given_exactly():
+    beam = ParallelBeam(32, 32, 8.0)
+    scan, model = scan_of(beam), tiny()
+    grid = ImageGrid(32, 8.0)
+    inside = np.hypot(grid.x[None, :] - 10, grid.y[:, None] + 20) < 60
+    mu = torch.from_numpy(np.where(inside, WATER, 0.0)).float()[None]
+    given = model.apply("attenuation", scan, ct=Image(mu, grid, "1/mm"), samples=0)
+    assert torch.allclose(given.extras["-mumap"].array, mu.expand(2, -1, -1), atol=1e-5)
+    assert any("Dice" in note for note in given.notes)
+    free = model.apply("attenuation", scan, samples=0)
+    assert any("predicted from the emission alone" in note for note in free.notes)
+    assert any("own attenuation factors were not used" in note for note in free.notes)
+    middle = given.expected.sinogram[:, :, 12:20].mean() / scan.sinogram[:, :, 12:20].mean()
+    assert 1.5 < float(middle) < 3.5  # about exp(0.0096 * 120)
+
+
+def test_agreement_of_mu_maps_is_in_words():
+    mu = torch.zeros(1, 16, 16)
+    mu[:, 4:12, 4:12] = WATER
+    assert "+0.0 % in the mean and 0.0 % per pixel" in agreement(mu, mu) and "Dice 1.00" in agreement(mu, mu)
+    assert "+10.0 %" in agreement(1.1 * mu, mu)
+    assert "is empty" in agreement(mu, 0 * mu)
+
+
+def test_delayed_decays_and_says_it_is_a_prediction():
+    model, scan = tiny(), scan_of(ParallelBeam(32, 32, 8.0))
+    result = model.apply("delayed", scan, samples=0)
+    assert any("60 min, as is usual for FDG" in note for note in result.notes)
+    assert any("prediction" in note for note in result.notes)
+    assert result.expected.start_s == 7200.0 and scan.start_s == 3600.0
+    retention = result.extras["-retention"]
+    assert retention.unit == "%" and retention.array.shape == (2, 32, 32)
+
+
+def test_converted_scans_are_the_other_tracer_s():
+    model, scan = tiny(), scan_of(ParallelBeam(32, 32, 8.0))
+    result = model.apply("convert", scan, to="68Ga-PSMA", samples=2)
+    assert result.expected.tracer == result.std.tracer == "PSMA" and scan.tracer == "FDG"
+    assert result.expected.counts_per_unit is None
+    assert any("not a measurement" in note for note in result.notes)
+
+
+def test_dynamic_frames_are_used_and_their_absence_said():
+    model, scan = tiny(), scan_of(ParallelBeam(32, 32, 8.0))
+    counts = scan.sinogram[:, None].expand(-1, 4, -1, -1)
+    frames = Dynamic(counts, 0.2 * torch.ones_like(counts), (0.0, 600.0, 1200.0, 1800.0), (600.0,) * 4)
+    with_frames = model.apply("separate", replace(scan, dynamic=frames), samples=0, **OPTIONS["separate"])
+    without = model.apply("separate", scan, samples=0, **OPTIONS["separate"])
+    assert any("no dynamic frames" in note for note in without.notes)
+    assert not any("no dynamic frames" in note for note in with_frames.notes)
+    assert not torch.equal(with_frames.expected.sinogram, without.expected.sinogram)
+    assert with_frames.expected.dynamic is None
+
+
+def test_errors_about_a_draw_have_the_deviation_that_is_stated():
+    shape = torch.Size((2, 64, 64))
+    assert sum(weight**2 for _, weight in GRAINS) == pytest.approx(1, abs=0.01)
+    noise = torch.stack([smooth_noise(shape, 0, 0, i) for i in range(60)])
+    assert float(noise.std()) == pytest.approx(1, abs=0.1)
+    assert torch.equal(smooth_noise(shape, 0, 0, 5)[1], smooth_noise(torch.Size((1, 64, 64)), 0, 1, 5)[0])
+    mean, spread = torch.full(shape, 10.0), torch.full(shape, 0.5)
+    drawn = torch.stack(list(draws(mean, spread, 60, 1, 0)))
+    assert float(drawn.std(dim=0).mean()) == pytest.approx(0.5, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "message"),
+    [
+        ("delayed", dict(delay_minutes=3.0), "delay is 3 min; it must be 10 to 240"),
+        ("delayed", dict(to="PSMA"), "task delayed does not take 'to'; it is for convert"),
+        ("convert", {}, "convert needs the tracer that is wanted"),
+        ("convert", dict(to="FDG"), "is what the scan has already"),
+        ("convert", dict(to="water"), "tracer 'water' is unknown"),
+        ("separate", {}, "separate needs two different tracers"),
+        ("separate", dict(prompt="FDG + FDG brain"), "separate needs two different tracers"),
+        ("separate", dict(prompt="FDG + tea brain"), "'tea' is unknown"),
+        ("attenuation", dict(samples=1), "needs at least 2"),
+        ("low-dose", dict(colour="red"), "does not take 'colour'; it takes dose_fraction"),
+        ("magic", {}, "task 'magic' is unknown; known: low-dose, attenuation, delayed, convert, separate"),
+    ],
+)
+def test_bad_options_are_one_clear_line(task, options, message):
+    with pytest.raises(AllpetError, match=message.replace("(", r"\(")):
+        tiny().apply(task, scan_of(ParallelBeam(32, 32, 8.0)), **options)
+
+
+def test_an_unknown_tracer_is_asked_for():
+    scan = replace(scan_of(ParallelBeam(32, 32, 8.0)), tracer=None, region=None)
+    with pytest.raises(AllpetError, match="delayed needs the tracer"):
+        tiny().apply("delayed", scan)
+    notes = tiny().apply("convert", scan, to="PSMA", samples=0).notes
+    assert any("tracer is unknown" in note for note in notes) and any("region is unknown" in note for note in notes)
