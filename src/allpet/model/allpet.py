@@ -97,6 +97,8 @@ class AllPET:
                 built[name] = KINDS[name](**options)
                 state = {k: v.float() for k, v in load_file(path / f"{name}.safetensors").items()}
                 built[name].load_state_dict(state)
+        except AllpetError:
+            raise
         except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise AllpetError(f"{path}: is not a model of this version ({reason}); train it again") from None

@@ -69,6 +69,7 @@ def adapt(
     if len(data.subject.unique()) < 2:
         raise AllpetError(f"{len(data)} pairs of one subject; at least two subjects are needed, one to check with")
     folder = Path(out)
+    _config(base, folder)
 
     class Adapting(Tasks):
         name = f"adapt-{task}"
@@ -94,20 +95,32 @@ def adapt(
     return AllPET.from_pretrained(folder)
 
 
+def _config(base: AllPET, folder: Path) -> dict[str, Any]:
+    """The folder's config: what it is adapted from, and what is there already.
+
+    Raises
+    ------
+    AllpetError : the folder holds another model, or adapters of another base.
+    """
+    if not (folder / CONFIG).is_file():
+        known = base.config.get("base", {"path": "shipped" if base.shipped else str(Path(base.source).resolve())})
+        return {"base": {**known, "hash": base.base_hash}, "adapters": {}}
+    old: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    if "adapters" not in old:
+        raise AllpetError(f"{folder}: holds a whole model; use another folder for adapters")
+    if old["base"]["hash"] != base.base_hash:
+        raise AllpetError(f"{folder}: was adapted from another base; use another folder")
+    return old
+
+
 def _write(
     base: AllPET, task: str, adapter: dict[str, torch.Tensor], record: dict[str, Any], factor: float, folder: Path
 ) -> None:
     """Adapter, config and card, every file in one step."""
     from safetensors.torch import save
 
-    known = base.config.get("base", {"path": "shipped" if base.shipped else str(Path(base.source).resolve())})
-    known = {**known, "hash": base.base_hash}
-    config: dict[str, Any] = {"base": known, "adapters": {}}
-    if (folder / CONFIG).is_file():
-        old = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        if old.get("base", {}).get("hash") != base.base_hash:
-            raise AllpetError(f"{folder}: was adapted from another base; use another folder")
-        config = old
+    config = _config(base, folder)
+    known = config["base"]
     config["adapters"][task] = record | {"calibration": {"image": factor}}
     card = [
         f"# Adapted from {known['path']} ({known['hash']})",
