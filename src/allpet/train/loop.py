@@ -128,7 +128,7 @@ def _builder(recipe: str | Builder) -> tuple[str, Builder]:
 
 def _samples(data: Any, build: Builder, folder: Path) -> Any:
     """Samples as they are, or those in stores as the recipe reads them."""
-    if isinstance(data, TrainingSet | PairSet):
+    if hasattr(data, "fingerprint"):
         return data
     paths = [data] if isinstance(data, str | Path) else list(data)
     if hasattr(build, "load"):

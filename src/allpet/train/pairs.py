@@ -98,7 +98,7 @@ class PairSet:
     @classmethod
     def from_dataset(cls, data: Dataset, restorer: Restorer, name: str = "the data set") -> PairSet:
         """Restore and describe the pairs of a data set; errors as :meth:`load`."""
-        facts = _facts(data, restorer, name)
+        facts = facts_of(data, restorer, name)
         parts = [_pairs(data, restorer, facts, slice(k, k + CHUNK)) for k in range(0, len(data), CHUNK)]
         return cls.join(parts)
 
@@ -110,7 +110,7 @@ class PairSet:
         return digest.hexdigest()[:16]
 
 
-def _facts(data: Dataset, restorer: Restorer, name: str) -> dict[str, Any]:
+def facts_of(data: Dataset, restorer: Restorer, name: str) -> dict[str, Any]:
     """What all pairs of a data set share: task, words, delay, decay, frames' times."""
     attributes, prompt = data.attributes, data.prompt
     task = prompt.get("task")
@@ -148,16 +148,16 @@ def _facts(data: Dataset, restorer: Restorer, name: str) -> dict[str, Any]:
     return facts
 
 
-def _rows(data: Dataset, name: str, some: slice) -> torch.Tensor:
+def rows_of(data: Dataset, name: str, some: slice) -> torch.Tensor:
     return torch.from_numpy(np.asarray(data[name][some], np.float32))
 
 
 def _pairs(data: Dataset, restorer: Restorer, facts: dict[str, Any], some: slice) -> PairSet:
     """Some pairs, restored."""
-    observed, factors, background = (_rows(data, name, some) for name in ("observed", "attenuation", "background"))
+    observed, factors, background = (rows_of(data, name, some) for name in ("observed", "attenuation", "background"))
     n, column = len(observed), (slice(None), None, None)
-    share = _rows(data, "dose_fraction", some) if "dose_fraction" in data else torch.ones(n)
-    normalisation = _rows(data, "normalisation", some) if "normalisation" in data else torch.ones_like(observed)
+    share = rows_of(data, "dose_fraction", some) if "dose_fraction" in data else torch.ones(n)
+    normalisation = rows_of(data, "normalisation", some) if "normalisation" in data else torch.ones_like(observed)
     blind = facts["task"] == "attenuation"
     efficiency = normalisation if blind else normalisation * factors
     depth = None if blind else -factors.clamp_min(1e-6).log()
@@ -165,7 +165,7 @@ def _pairs(data: Dataset, restorer: Restorer, facts: dict[str, Any], some: slice
     scan = Counts(observed, efficiency, background * share[column], pitch, depth)
     frames = None
     if "length" in facts:
-        counted, extra = _rows(data, "frames", some), _rows(data, "frames_background", some)
+        counted, extra = rows_of(data, "frames", some), rows_of(data, "frames_background", some)
         frames = Frames(counted, extra, facts["length"].expand(n, -1))
     seen = see(restorer, scan, frames)
     words = {name: facts.get(name) for name in ("task", "tracer", "region", "to", "delay_minutes")}
@@ -182,17 +182,17 @@ def _pairs(data: Dataset, restorer: Restorer, facts: dict[str, Any], some: slice
     bins = observed.shape[-1]
     target = torch.zeros(n, 2, bins, bins)
     if blind:
-        target[:, 0] = gaussian_blur(_rows(data, "mumap", some), blur) / WATER
+        target[:, 0] = gaussian_blur(rows_of(data, "mumap", some), blur) / WATER
     else:
         live = efficiency.clamp_min(1e-6)
-        full = _rows(data, "sinogram", some)
+        full = rows_of(data, "sinogram", some)
         if facts["task"] == "low-dose":
             full = (full - background).clamp_min(0)
         results = [(full, "image")]
         if facts["task"] in SECOND:
-            results.append((_rows(data, "second", some), "image_second"))
+            results.append((rows_of(data, "second", some), "image_second"))
         for k, (truth, name) in enumerate(results):
-            image = gaussian_blur(_rows(data, name, some), blur)
+            image = gaussian_blur(rows_of(data, name, some), blur)
             mean = (truth / live * (normalisation > 0)).mean(dim=(-2, -1)) / (normalisation > 0).float().mean(
                 dim=(-2, -1)
             )
