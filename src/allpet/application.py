@@ -41,6 +41,8 @@ class Apply:
     """attenuation: mu map in 1/mm (allpet convert CT MU --to-mu) to use instead of a predicted one."""
     samples: int | None = None
     """Draws behind the standard deviation; 0 for none."""
+    images: bool = False
+    """Write the image behind the result and its standard deviation, too: -image.nii.gz, -image-std.nii.gz."""
     seed: int = 0
     """Seed."""
     model: Path | None = None
@@ -65,6 +67,7 @@ class Apply:
             to=self.to,
             samples=self.samples,
             prompt=self.prompt,
+            images=self.images,
         )
         if self.ct is not None:
             known["ct"] = as_image(self.ct, read(self.ct))

@@ -12,6 +12,7 @@ import torch
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
 from allpet.model.denoiser import Denoiser
+from allpet.model.familiar import Familiar
 from allpet.model.latent import FirstStage
 from allpet.model.prompt import Prompt, parse_prompt
 from allpet.model.restorer import Restorer
@@ -24,6 +25,7 @@ KINDS: dict[str, Any] = {
     "denoiser": Denoiser,
     "restorer": Restorer,
     "translator": Translator,
+    "familiar": Familiar,
 }
 """Parts of a model by name; each is saved as ``NAME.safetensors``."""
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "base"
@@ -36,21 +38,28 @@ def adapter_file(task: str) -> str:
 
 @dataclass
 class Result:
-    """What a task returns: the expected result, its standard deviation over samples (None without samples), what the
-    user should know about how it came about, and what goes with it, by the suffix of its file."""
+    """What a task returns.
+
+    Parameters
+    ----------
+    expected : the result. std : its standard deviation, None without samples. notes : what the user should know about
+        how it came about. extras : what goes with it, by the suffix of its file. strangeness : of every plane, see
+        :class:`allpet.model.familiar.Verdict`; None where the model does not know.
+    """
 
     expected: Scan
     std: Scan | None
     notes: tuple[str, ...] = ()
     extras: dict[str, Scan | Image] = field(default_factory=dict)
+    strangeness: torch.Tensor | None = None
 
 
 class AllPET:
-    """The foundation model: first stage, latent denoiser, restorer, translator.
+    """The foundation model: first stage, latent denoiser, restorer, translator, and what is familiar to it.
 
     Parameters
     ----------
-    first_stage, denoiser, restorer, translator : its parts; a part that is not trained yet is None.
+    first_stage, denoiser, restorer, translator, familiar : its parts; a part that is not trained yet is None.
     config : words it was trained on, fields of view, amplitudes, temperature, training record.
     """
 
@@ -61,13 +70,14 @@ class AllPET:
         denoiser: Denoiser | None = None,
         restorer: Restorer | None = None,
         translator: Translator | None = None,
+        familiar: Familiar | None = None,
     ) -> None:
         self.config, self.first_stage, self.denoiser, self.restorer = config, first_stage, denoiser, restorer
-        self.translator = translator
+        self.translator, self.familiar = translator, familiar
         self.adapted: dict[str, Translator] = {}
         self.shipped = False
         self.source = "memory"
-        for module in (first_stage, denoiser, restorer, translator):
+        for module in (first_stage, denoiser, restorer, translator, familiar):
             if module is not None:
                 module.eval().requires_grad_(False)
 

@@ -20,7 +20,7 @@ from allpet.recon import osem
 from allpet.scan.dataset import Dataset
 from allpet.scan.phantom import LABELS
 from allpet.study.cases import CASES, Case
-from allpet.task.rivals import RIVALS, rows, share_of, truth
+from allpet.task.rivals import RIVALS, Rival, rows, share_of, truth
 from allpet.train.pairs import PairSet
 from allpet.uncertainty import NORMAL, body_of
 
@@ -146,7 +146,7 @@ def evaluate_tasks(
     for case in cases:
         training = case.simulate(TRAINING, "train", seed=1)
         methods: dict[str, Method] = {
-            name: partial(rival, training=training)
+            name: partial(_beside, rival, training)
             for name, rival in RIVALS[case.task].items()
             if not (case.static and name == "early frame")
         }
@@ -169,6 +169,10 @@ def evaluate_tasks(
         if progress:
             progress(case.name)
     return out
+
+
+def _beside(rival: Rival, training: Dataset, data: Dataset) -> torch.Tensor:
+    return rival(data, training)
 
 
 HEADS = {

@@ -13,6 +13,7 @@ from allpet.recon.mumap import resample_mumap
 from allpet.scan.core import Image, Scan
 from allpet.scan.units import MU
 from allpet.task.carry import Carrier
+from allpet.task.gather import Gather
 from allpet.task.planes import (
     PLANES,
     SAMPLES,
@@ -45,6 +46,7 @@ def attenuation(
     samples: int = SAMPLES,
     seed: int = 0,
     prompt: str | None = None,
+    images: bool = False,
     progress: Progress | None = None,
 ) -> Result:
     """Expected counts without attenuation and background, on the scan's own grid, and the mu map.
@@ -56,7 +58,8 @@ def attenuation(
     ----------
     ct : attenuation image in 1/mm at 511 keV, used instead of the prediction, which is compared with it.
     samples, seed : draws behind the standard deviation: of the image, and of the mu map where it is predicted.
-    prompt : default: what the scan says. progress : called with steps done and steps in all.
+    prompt : default: what the scan says.
+    images : give the corrected image and its standard deviation, too. progress : called with steps done and in all.
 
     Returns
     -------
@@ -92,21 +95,30 @@ def attenuation(
         """Line integrals at the scan's lines."""
         return torch.cat([carrier.up(projector(x)) for x in mu.split(PLANES)])
 
+    denoised = model.translator_of("low-dose")
     factors = (-depth(mumap)).exp().clamp_min(LEAST)
+    gather = Gather(model, "low-dose", words, images)
     expected, spread = [], []
     for part in parts(model, scan, factors, _share(progress, len(scan))):
         some = slice(part.first, part.first + len(part))
         lost = factors[some]
         expected.append(part.trues() / lost)
+        gather.look(part)
+        with torch.no_grad():
+            _, own_doubt = denoised(part.seen.views, question("low-dose", words, part))
+        gather.keep(part, part.seen.views.image, own_doubt[:, 0])
         if samples:
             off = [depth(mu) - depth(mumap[some]) for mu in draws(mumap[some], doubt[some], samples, seed, part.first)]
             wobble = expected[-1] * torch.stack(off).exp().std(dim=0)
-            spread.append((wobble.square() + (_noise(model, words, part, samples, seed) / lost).square()).sqrt())
+            spread.append(
+                (wobble.square() + (_noise(model, own_doubt[:, 0], part, samples, seed) / lost).square()).sqrt()
+            )
     factor = temper(model, "attenuation", "sinogram")
     result = bare(scan.with_sinogram(torch.cat(expected), attenuation=None, background=None))
     std = result.with_sinogram(torch.cat(spread) * factor) if spread else None
-    extras: dict[str, Scan | Image] = {"-mumap": Image(mumap, own, MU, plane_mm=scan.plane_mm, **scan.acquired())}
-    return Result(result, std, tuple(notes), extras)
+    image = Image(mumap, own, MU, plane_mm=scan.plane_mm, **scan.acquired())
+    extras = {"-mumap": image, **gather.extras(scan)}
+    return Result(result, std, (*notes, *gather.notes()), extras, gather.strangeness)
 
 
 def _share(progress: Progress | None, done: int) -> Progress | None:
@@ -128,11 +140,9 @@ def _predict(model: AllPET, scan: Scan, words: Words, progress: Progress | None)
     return mu, deviation
 
 
-def _noise(model: AllPET, words: Words, part: Part, samples: int, seed: int) -> torch.Tensor:
+def _noise(model: AllPET, doubt: torch.Tensor, part: Part, samples: int, seed: int) -> torch.Tensor:
     """Standard deviation of the restored trues at the scan's lines, the mu map taken for certain."""
-    with torch.no_grad():
-        _, doubt = model.translator_of("low-dose")(part.seen.views, question("low-dose", words, part))
-    made = [part.counts_of(x, model) for x in draws(part.seen.views.image, doubt[:, 0], samples, seed, part.first)]
+    made = [part.counts_of(x, model) for x in draws(part.seen.views.image, doubt, samples, seed, part.first)]
     return part.efficiency * part.up(torch.stack(made).std(dim=0))
 
 

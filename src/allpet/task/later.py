@@ -16,6 +16,7 @@ from allpet.scan.core import Image, Scan
 from allpet.scan.kinetics import ISOTOPES
 from allpet.scan.simulate import find_tracer_word
 from allpet.scan.tracers import TRACERS
+from allpet.task.gather import Gather
 from allpet.task.planes import (
     SAMPLES,
     Progress,
@@ -46,6 +47,7 @@ def delayed(
     samples: int = SAMPLES,
     seed: int = 0,
     prompt: str | None = None,
+    images: bool = False,
     progress: Progress | None = None,
 ) -> Result:
     """Trues of a frame of the same length that starts `delay_minutes` after this one, predicted.
@@ -53,7 +55,7 @@ def delayed(
     Parameters
     ----------
     scan : counts of the first frame. delay_minutes : from start to start, 10 to 240; default: what is usual for the
-        tracer. samples, seed, prompt, progress : as :func:`allpet.task.low_dose.low_dose`.
+        tracer. samples, seed, prompt, images, progress : as :func:`allpet.task.low_dose.low_dose`.
 
     Returns
     -------
@@ -76,7 +78,7 @@ def delayed(
         raise AllpetError(f"delay is {delay_minutes:g} min; it must be {DELAYS[0]:g} to {DELAYS[1]:g}")
     decay = float(ISOTOPES[tracer.isotope.name].decay(60 * delay_minutes))
     notes.append("a prediction of a later frame, not a measurement")
-    result = _predict("delayed", model, scan, words, samples, seed, progress, notes, delay_minutes, decay)
+    result = _predict("delayed", model, scan, words, samples, seed, images, progress, notes, delay_minutes, decay)
     if scan.start_s is not None:
         result.expected.start_s = scan.start_s + 60 * delay_minutes
     return result
@@ -89,6 +91,7 @@ def convert(
     samples: int = SAMPLES,
     seed: int = 0,
     prompt: str | None = None,
+    images: bool = False,
     progress: Progress | None = None,
 ) -> Result:
     """Trues that another tracer's usual scan of the same patient would show, predicted.
@@ -119,7 +122,7 @@ def convert(
         "does not betray cannot be in it"
     )
     words = Words(words.tracer, wanted, words.region)
-    result = _predict("convert", model, scan, words, samples, seed, progress, notes)
+    result = _predict("convert", model, scan, words, samples, seed, images, progress, notes)
     for value in (result.expected, result.std):
         if value is not None:
             value.tracer, value.isotope = wanted, TRACERS[wanted].isotope.name
@@ -134,6 +137,7 @@ def _predict(
     words: Words,
     samples: int,
     seed: int,
+    images: bool,
     progress: Progress | None,
     notes: list[str],
     delay_minutes: float | None = None,
@@ -146,11 +150,14 @@ def _predict(
     if words.region is None:
         notes.append("the region is unknown: name it (--prompt) for a better prediction")
     translator, factor = model.translator_of(task), temper(model, task, "sinogram")
+    gather = Gather(model, task, words, images)
     expected, spread, change = [], [], []
     for part in parts(model, scan, scan.attenuation, progress):
         with torch.no_grad():
             mean, doubt = translator(part.seen.views, question(task, words, part, delay_minutes, decay))
         image = mean[:, 0]
+        gather.look(part)
+        gather.keep(part, image, doubt[:, 0])
         expected.append(part.ratio(image, model) * part.trues())
         own = part.seen.views.image * decay
         change.append(torch.where(own > SEEN, 100 * (image / own.clamp_min(SEEN) - 1), 0.0))
@@ -159,9 +166,9 @@ def _predict(
             spread.append(part.efficiency * part.up(torch.stack(made).std(dim=0) * factor))
     result = bare(scan.with_sinogram(torch.cat(expected), background=None))
     std = result.with_sinogram(torch.cat(spread)) if spread else None
-    extras: dict[str, Scan | Image] = {}
+    extras = gather.extras(scan)
     if task == "delayed":
         grid = working_beam(scan, *model.beam.shape).image_grid()
         known = {**scan.acquired(), "decay_reference": None}
         extras["-retention"] = Image(torch.cat(change), grid, "%", plane_mm=scan.plane_mm, **known)
-    return Result(result, std, tuple(notes), extras)
+    return Result(result, std, (*notes, *gather.notes()), extras, gather.strangeness)

@@ -8,6 +8,7 @@ import torch
 
 from allpet.errors import AllpetError
 from allpet.scan.core import Scan
+from allpet.task.gather import Gather
 from allpet.task.planes import SAMPLES, Progress, bare, begin, check_samples, draws, parts, question, temper
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def low_dose(
     samples: int = SAMPLES,
     seed: int = 0,
     prompt: str | None = None,
+    images: bool = False,
     progress: Progress | None = None,
 ) -> Result:
     """Expected full-dose counts of every plane, on the scan's own grid.
@@ -33,7 +35,8 @@ def low_dose(
     scan : prompts, with what is known of efficiency and background (randoms are estimated from delayeds).
     dose_fraction : share of the full dose in `scan`; default: what the scan says, else 1 (the scan's own dose).
     samples : draws behind the standard deviation; 0 for none. seed : of the draws.
-    prompt : default: what the scan says. progress : called with planes done and planes in all.
+    prompt : default: what the scan says. images : give the image and its standard deviation, too.
+    progress : called with planes done and planes in all.
 
     Returns
     -------
@@ -57,12 +60,15 @@ def low_dose(
     scan, words = begin("low-dose", model, scan, prompt, notes)
     translator = model.translator_of("low-dose")
     factor = temper(model, "low-dose", "sinogram")
+    gather = Gather(model, "low-dose", words, images)
     expected, spread = [], []
     for part in parts(model, scan, scan.attenuation, progress):
         expected.append((part.trues() + part.background) / dose_fraction)
+        gather.look(part)
+        with torch.no_grad():
+            _, doubt = translator(part.seen.views, question("low-dose", words, part))
+        gather.keep(part, part.seen.views.image, doubt[:, 0])
         if samples:
-            with torch.no_grad():
-                _, doubt = translator(part.seen.views, question("low-dose", words, part))
             own = part.seen.views.image
             made = [part.counts_of(x, model) for x in draws(own, doubt[:, 0], samples, seed, part.first)]
             deviation = torch.stack(made).std(dim=0) * factor
@@ -70,4 +76,4 @@ def low_dose(
     full = None if scan.background is None else scan.background / dose_fraction
     result = bare(scan.with_sinogram(torch.cat(expected), background=full, dose_fraction=1.0))
     std = result.with_sinogram(torch.cat(spread), background=None) if spread else None
-    return Result(result, std, tuple(notes))
+    return Result(result, std, (*notes, *gather.notes()), gather.extras(scan), gather.strangeness)

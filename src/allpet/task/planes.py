@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from allpet.errors import AllpetError
-from allpet.geometry import ParallelBeam
+from allpet.geometry import ImageGrid, ParallelBeam
 from allpet.model.restorer import gaussian_blur
 from allpet.model.translator import Ask, ask
 from allpet.scan.arc import line_coordinates
@@ -92,6 +92,18 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.scan)
+
+    @property
+    def grid(self) -> ImageGrid:
+        """Of the images, in mm."""
+        return self.carrier.model.image_grid()
+
+    @property
+    def activity(self) -> torch.Tensor:
+        """What an image value of 1 stands for: kBq/mL, or counts/mm where the scan is not calibrated, ``(n,)``."""
+        per = 1.0 if self.scan.counts_per_unit is None else self.scan.counts_per_unit
+        scale = torch.as_tensor(per, dtype=torch.float64).float().expand(len(self))
+        return self.seen.unit / (self.peak * self.grid.pixel_mm * scale)
 
     def up(self, emission: torch.Tensor) -> torch.Tensor:
         """Emission on the model's grid to that at the scan's lines."""

@@ -9,8 +9,9 @@ import torch
 from allpet.errors import AllpetError
 from allpet.mask import split
 from allpet.model.prompt import TRACERS as WORDS
-from allpet.scan.core import Image, Scan
+from allpet.scan.core import Scan
 from allpet.scan.tracers import TRACERS
+from allpet.task.gather import Gather
 from allpet.task.planes import SAMPLES, Progress, bare, begin, check_samples, draws, parts, question, temper
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def separate(
     samples: int = SAMPLES,
     seed: int = 0,
     prompt: str | None = None,
+    images: bool = False,
     progress: Progress | None = None,
 ) -> Result:
     """Trues of either tracer; their sum is the restored trues of both, to the bit.
@@ -60,10 +62,13 @@ def separate(
     if not dynamic:
         notes.append("no dynamic frames: told apart by organs alone, which is far less certain")
     translator, factor = model.translator_of("separate"), temper(model, "separate", "sinogram")
+    gather = Gather(model, "separate", words, images)
     first, second, spread = [], [], []
     for part in parts(model, scan, scan.attenuation, progress, frames=dynamic):
         with torch.no_grad():
             mean, doubt = translator(part.seen.views, question("separate", words, part, frames=dynamic))
+        gather.look(part)
+        gather.keep(part, mean[:, 0], doubt[:, 0])
         one, two = (part.up(part.counts_of(x, model)) for x in mean.unbind(1))
         small = SMALL * (one + two).amax(dim=(-2, -1), keepdim=True).clamp_min(1e-9)
         mine, theirs = split(part.trues(), ((one + small) / (one + two + 2 * small)).clamp(0, 1))
@@ -78,5 +83,5 @@ def separate(
         for x, word in ((first, words.tracer), (second, words.to))
     )
     std = result.with_sinogram(torch.cat(spread)) if spread else None
-    extras: dict[str, Scan | Image] = {"-second": other}
-    return Result(result, std, tuple(notes), extras)
+    extras = {"-second": other, **gather.extras(scan)}
+    return Result(result, std, (*notes, *gather.notes()), extras, gather.strangeness)

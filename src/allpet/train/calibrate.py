@@ -1,8 +1,8 @@
-"""Make the standard deviation mean what it says: one factor, fitted on validation subjects.
+"""After training: make the standard deviations cover, and learn what is usual.
 
-``python -m allpet.train.calibrate RUN`` compares the spread of low-dose samples with the actual
-error of the estimate on simulated validation people at three doses, and writes the factor
-(``temperature``) into the model's ``config.json``.
+``python -m allpet.train.calibrate RUN`` writes into a model folder (1) for every task the factors with which 90 %
+intervals cover 90 % of the body's pixels, and of the sinogram's bins, of simulated validation people, and (2) what
+people look like in every region and tracer, for the warnings about unfamiliar scans.
 """
 
 from __future__ import annotations
@@ -10,43 +10,101 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from allpet.errors import AllpetError
+import torch
+
 from allpet.model import AllPET
-from allpet.report.low_dose_table import FRACTIONS, simulated_people
+from allpet.model.familiar import Familiar, features
+from allpet.model.prompt import REGIONS, TRACERS
+from allpet.scan.dataset import Dataset
+from allpet.scan.simulate import simulate
+from allpet.task import TASKS
+from allpet.train.pairs import PairSet
+from allpet.uncertainty import LEVEL, NORMAL, image_factor
+
+PEOPLE = 330
+"""People of each region and tracer behind what is familiar; half as many again, others, say what is usual."""
+COUNTS = (1e5, 1.5e6)
+COVERED = 0.05
+"""Bins with at least this share of the plane's peak count for the sinogram's factor."""
+SAMPLES = 8
+TRACER_OF = {"separate": ("FDG + PSMA", "FDG + DOPA")}
+OPTIONS: dict[str, dict[str, object]] = {"delayed": {"delay_minutes": 60.0}}
 
 
-def spread_ratio(model: AllPET, people: int, split: str, seed: int = 0) -> dict[float, float]:
-    """Root mean square error over root mean square standard deviation, for each dose fraction.
+def familiar(model: AllPET, people: int = PEOPLE, seed: int = 21, components: int = 64) -> Familiar:
+    """What restored scans of simulated people look like, at all doses."""
+    out = Familiar(components)
+    for region in REGIONS:
+        for split, count in (("train", people), ("validation", max(people // 2, 2))):
+            found = {}
+            for tracer in TRACERS:
+                data = _people(model, count, "low-dose", tracer, region, split, seed)
+                pairs = PairSet.from_dataset(data, model.need("restorer"))
+                found[tracer] = features(pairs.views.image, data.grid, data.beam.fov_mm)
+            if split == "train":
+                out.fit(region, found, data.beam.fov_mm)
+            else:
+                out.calibrate(region, found)
+    return out.eval()
 
-    Both are divided by each slice's mean beforehand, so that every slice counts alike.
-    """
-    out = {}
-    for fraction in FRACTIONS:
-        error, variance = 0.0, 0.0
-        for truth in simulated_people(people, split, seed):
-            result = model.apply("low-dose", truth.scan(fraction, seed))
-            if result.std is None:
-                raise AllpetError(f"{model.source}: gives no standard deviation")
-            unit = truth.expected.mean()
-            error += float(((result.expected.sinogram - truth.expected) / unit).square().mean())
-            variance += float((result.std.sinogram / unit).square().mean())
-        out[fraction] = (error / variance) ** 0.5
+
+def _people(
+    model: AllPET, count: int, task: str, tracer: str, region: str, split: str, seed: int, **options: object
+) -> Dataset:
+    """One slice each of simulated people, on the model's grid."""
+    views, bins = model.beam.shape
+    known = dict(tracer=tracer, region=region, task=task, split=split, seed=seed, counts=COUNTS, slices_per_subject=1)
+    return simulate(count, views=views, bins=bins, **known, **options)  # type: ignore[arg-type]
+
+
+def deviations(model: AllPET, people: int = 6, seed: int = 22) -> dict[str, dict[str, float]]:
+    """Factors on stated deviations for every task: of its image (attenuation: its mu map) and of its sinogram."""
+    model.config["calibration"] = {}
+    out: dict[str, dict[str, float]] = {}
+    for task in TASKS:
+        sets = []
+        for region in model.config["regions"]:
+            for k, tracer in enumerate(TRACER_OF.get(task, tuple(model.config["tracers"]))):
+                options = dict(OPTIONS.get(task, {}))
+                if task == "convert":
+                    options["to"] = TRACERS[(TRACERS.index(tracer) + 1 + k % 2) % len(TRACERS)]
+                sets.append(_people(model, people, task, tracer, region, "validation", seed, **options))
+        pairs = PairSet.join([PairSet.from_dataset(data, model.need("restorer")) for data in sets])
+        name = "mumap" if task == "attenuation" else "image"
+        out[task] = {name: image_factor(model.translator_of(task), pairs)}
+        model.config["calibration"] = out
+        out[task]["sinogram"] = _sinogram_factor(model, task, sets)
     return out
 
 
-def calibrate(folder: Path, people: int = 4) -> float:
-    """Fit the factor (geometric mean over the doses) and write it into the model folder."""
+def _sinogram_factor(model: AllPET, task: str, sets: list[Dataset]) -> float:
+    """Factor with which 90 % intervals cover 90 % of the bins that see the body; two people of each set."""
+    ratios = []
+    for data in sets:
+        for k in range(min(len(data), 2)):
+            options = {"to": data.attributes["to"]} if task == "convert" else {}
+            if task == "delayed":
+                starts = data.attributes["frame_start_s"]
+                options = {"delay_minutes": (starts[1] - starts[0]) / 60}
+            result = model.apply(task, data.scan([k]), samples=SAMPLES, **options)
+            assert result.std is not None
+            true = torch.from_numpy(data["sinogram"][k])
+            bins = true > COVERED * true.max()
+            off = (result.expected.sinogram[0] - true).abs() / result.std.sinogram[0].clamp_min(1e-9)
+            ratios.append(off[bins])
+    size = torch.cat(ratios)
+    return float(size.kthvalue(max(1, round(LEVEL * len(size)))).values) / NORMAL
+
+
+def calibrate(folder: Path, people: int = 6, known: int = PEOPLE) -> None:
+    """Write both into a model folder."""
     model = AllPET.from_pretrained(folder)
-    model.config["temperature"] = 1.0
-    ratios = spread_ratio(model, people, "validation")
-    factor = 1.0
-    for ratio in ratios.values():
-        factor *= ratio ** (1 / len(ratios))
-    model.config["temperature"] = factor
-    model.config["spread_ratio_before"] = {f"{fraction:g}": ratio for fraction, ratio in ratios.items()}
+    model.config.pop("temperature", None)
+    model.config.pop("spread_ratio_before", None)
+    model.familiar = familiar(model, known)
+    model.config["calibration"] = deviations(model, people)
     model.save_pretrained(folder)
-    return factor
 
 
 if __name__ == "__main__":
-    print(calibrate(Path(sys.argv[1])))
+    calibrate(Path(sys.argv[1]))

@@ -1,0 +1,73 @@
+"""What a task notes while it goes over the planes: how familiar they are, and the images behind its sinograms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from allpet.model.familiar import Verdict, warnings
+from allpet.scan.core import Image, Scan
+from allpet.scan.units import ACTIVITY, UNCALIBRATED
+from allpet.task.planes import Part, Words, temper
+
+if TYPE_CHECKING:
+    from allpet.model.allpet import AllPET
+
+
+class Gather:
+    """Filled part by part.
+
+    Parameters
+    ----------
+    task : whose deviations are kept. words : said of the scan. images : whether images are kept.
+    """
+
+    def __init__(self, model: AllPET, task: str, words: Words, images: bool) -> None:
+        self.model, self.task, self.words, self.images = model, task, words, images
+        self.verdicts: list[Verdict] = []
+        self.means: list[torch.Tensor] = []
+        self.deviations: list[torch.Tensor] = []
+        self.grid = model.beam.image_grid()
+
+    def look(self, part: Part) -> None:
+        """Judge how familiar the planes are."""
+        if self.model.familiar is None:
+            return
+        tracer = None if self.task == "separate" else self.words.tracer
+        self.grid = part.grid
+        self.verdicts.append(self.model.familiar(part.seen.views.image, part.grid, tracer, self.words.region))
+
+    def keep(self, part: Part, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+        """Keep an image in units of the scan and its stated deviation, both ``(n, bins, bins)``."""
+        if not self.images:
+            return
+        self.grid = part.grid
+        scale = part.activity[:, None, None]
+        self.means.append(mean * scale)
+        self.deviations.append(deviation * scale * temper(self.model, self.task, "image"))
+
+    def extras(self, scan: Scan) -> dict[str, Scan | Image]:
+        """The images kept, by the suffix of their file."""
+        if not self.means:
+            return {}
+        unit = UNCALIBRATED if scan.counts_per_unit is None else ACTIVITY
+        known = dict(unit=unit, plane_mm=scan.plane_mm, **scan.acquired())
+        kept = {"-image": self.means, "-image-std": self.deviations}
+        return {suffix: Image(torch.cat(values), self.grid, **known) for suffix, values in kept.items()}
+
+    @property
+    def strangeness(self) -> torch.Tensor | None:
+        """Of every plane, see :class:`allpet.model.familiar.Verdict`."""
+        return torch.cat([v.strangeness for v in self.verdicts]) if self.verdicts else None
+
+    def notes(self) -> list[str]:
+        """Warnings in words."""
+        strange = self.strangeness
+        if strange is None:
+            return []
+        doubts = [v.contradiction for v in self.verdicts]
+        contradiction = None if any(d is None for d in doubts) else torch.cat([d for d in doubts if d is not None])
+        nearest = tuple(word for v in self.verdicts for word in v.nearest)
+        region = max({v.region for v in self.verdicts}, key=[v.region for v in self.verdicts].count)
+        return warnings(Verdict(strange, contradiction, region, nearest), self.words.tracer)
