@@ -107,16 +107,69 @@ class EvaluateLowDose:
         _keep_table("low-dose", rows, markdown(rows), self.out, None, model)
 
 
+@dataclass
+class EvaluateTasks:
+    """All tasks on people the model never saw, beside what a user would otherwise do."""
+
+    people: int = 10
+    """Simulated test subjects of each case and seed."""
+    seeds: tuple[int, ...] = (11,)
+    """Seeds of the people."""
+    tasks: tuple[str, ...] = ()
+    """Tasks to judge; default: all."""
+    plain: Path | None = None
+    """Folder of the U-Net rival (python -m allpet.study plain); default: without it."""
+    out: Path | None = None
+    """Folder for tasks.json, tasks.md and tasks.html; default: print only."""
+    model: Path | None = None
+    """Model folder; default: the shipped weights."""
+
+    def run(self) -> None:
+        from allpet.errors import AllpetError
+        from allpet.model import AllPET
+        from allpet.provenance import provenance
+        from allpet.report.page import Section, write_page
+        from allpet.report.tasks_figures import case_figure
+        from allpet.report.tasks_table import evaluate_tasks, markdown
+        from allpet.study.cases import CASES
+        from allpet.study.plain import load_plain
+        from allpet.task import TASKS
+        from allpet.terminal import planes_done
+
+        unknown = [task for task in self.tasks if task not in TASKS]
+        if unknown:
+            raise AllpetError(f"task '{unknown[0]}' is unknown; known: {', '.join(TASKS)}")
+        model = AllPET.from_pretrained(self.model)
+        plain = None if self.plain is None else load_plain(self.plain)
+        cases = [case for case in CASES if not self.tasks or case.task in self.tasks]
+        with planes_done("evaluate") as progress:
+            rows = evaluate_tasks(model, self.people, self.seeds, cases, plain, progress=progress)
+        _keep_table("tasks", rows, markdown(rows), self.out, None, model)
+        if self.out is not None:
+            sections = []
+            for case in cases:
+                figure = case_figure(model, case, plain, self.seeds[0])
+                sections.append(
+                    Section(case.name, figures=[(figure, "The first person of the seed; nothing was chosen.")])
+                )
+            lead = [
+                "Every task on simulated people that the model never saw: measured, true, restored or predicted.",
+                "Dark is more activity. What is compared has the same window; every colour bar names its unit.",
+            ]
+            write_page(self.out / "tasks.html", "The tasks", lead, sections, provenance(model_hash=model.hash))
+
+
 Evaluation = (
     Annotated[EvaluateFile, subcommand("file")]
     | Annotated[EvaluateGeneration, subcommand("generation")]
     | Annotated[EvaluateLowDose, subcommand("low-dose")]
+    | Annotated[EvaluateTasks, subcommand("tasks")]
 )
 
 
 @dataclass
 class Evaluate:
-    """Tables and plots, JSON beside them: of a file, of generation, of low-dose."""
+    """Tables and plots, JSON beside them: of a file, of generation, of low-dose, of all tasks."""
 
     what: Evaluation
 

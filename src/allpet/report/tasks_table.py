@@ -134,7 +134,7 @@ def evaluate_tasks(
     seeds: Sequence[int] = (11,),
     cases: Sequence[Case] = CASES,
     plain: PlainNet | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """A row for each case and method: mean and standard error over people of every score.
 
@@ -143,7 +143,7 @@ def evaluate_tasks(
     people : of each case and seed. seeds : of the people. plain : the U-Net rival, if it is trained.
     """
     out = []
-    for case in cases:
+    for number, case in enumerate(cases, 1):
         training = case.simulate(TRAINING, "train", seed=1)
         methods: dict[str, Method] = {
             name: partial(_beside, rival, training)
@@ -167,7 +167,7 @@ def evaluate_tasks(
                 row |= {key: float(np.mean([f[key] for f in found])) for key in found[0]}
             out.append(row)
         if progress:
-            progress(case.name)
+            progress(number, len(cases))
     return out
 
 

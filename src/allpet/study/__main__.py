@@ -103,10 +103,35 @@ class Synthetic:
             write_table("synthetic", rows, text, self.out, provenance())
 
 
+@dataclass
+class Plain:
+    """Train the U-Net rival of the tasks on stores of pairs."""
+
+    pairs: tuple[Path, ...]
+    """Stores of pairs (allpet simulate --task), those that the translator is trained on."""
+    out: Path
+    """Run folder."""
+    minutes: float = 28.0
+    """Processor time."""
+    seed: int = 0
+    """Seed."""
+
+    def run(self) -> None:
+        from allpet.model import AllPET
+        from allpet.study.plain import Plain as Recipe
+        from allpet.study.plain import PlainPairs
+        from allpet.train import train
+
+        data = PlainPairs.load(self.pairs, AllPET.from_pretrained().need("restorer"))
+        train(data, self.out, Recipe, self.minutes, seed=self.seed, clock="cpu", tensorboard=False)
+        print(self.out)
+
+
 Study = (
     Annotated[Arms, subcommand("arms")]
     | Annotated[Masks, subcommand("masks")]
     | Annotated[Synthetic, subcommand("synthetic")]
+    | Annotated[Plain, subcommand("plain")]
 )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -22,19 +22,26 @@ from allpet.errors import AllpetError
 from allpet.io.files import replacing
 from allpet.io.place import locked
 from allpet.precision import resolve
-from allpet.train.pairs import PairSet
 from allpet.train.processes import World
 from allpet.train.recipe import Movable
 from allpet.train.recipes import RECIPES
 from allpet.train.run import Limits, Run, stopwatch
 from allpet.train.samples import TrainingSet
 
+
+class Samples(Protocol):
+    """What a recipe learns from, in memory."""
+
+    def fingerprint(self) -> str:
+        """Changes with the data."""
+
+
 Builder = Callable[[Any, Path, int], Any]
 """What makes a recipe of data, run folder and seed."""
 
 
 def train(
-    data: str | Path | TrainingSet | PairSet | Sequence[str | Path],
+    data: str | Path | Samples | Sequence[str | Path],
     out: str | Path,
     recipe: str | Builder = "base",
     max_minutes: float | None = None,
