@@ -19,8 +19,8 @@ def blobs(n: int, size: int = 32, seed: int = 0) -> torch.Tensor:
     return s / s.mean(dim=(-2, -1), keepdim=True)
 
 
-def tiny(seed: int = 0, surface: str = "plane") -> AllPET:
-    """An untrained model of 32 x 32."""
+def tiny(seed: int = 0, surface: str = "plane", idle: bool = False) -> AllPET:
+    """An untrained model of 32 x 32; with an `idle` translator it leaves images as they are."""
     torch.manual_seed(seed)
     first = FirstStage(32, 32, surface, patch=4, channels=6).fit(blobs(8))
     denoiser = Denoiser.of(first, widths=(16, 32), n_cond=16)
@@ -42,6 +42,6 @@ def tiny(seed: int = 0, surface: str = "plane") -> AllPET:
     )
     translator = Translator((8, 16), 16)
     with torch.no_grad():
-        for p in translator.unet.parameters():
+        for p in () if idle else translator.unet.parameters():
             p.add_(0.05 * torch.randn(p.shape))
     return AllPET(config, first, denoiser, Restorer(32, 32, (8, 16), (8, 16), 16), translator)

@@ -55,7 +55,7 @@ def test_any_task_on_any_grid(task, native):
 
 @pytest.mark.parametrize("native", GRIDS)
 def test_separated_tracers_sum_to_the_restored_trues_to_the_bit(native):
-    model, scan = tiny(), scan_of(native)
+    model, scan = tiny(idle=True), scan_of(native)
     result = model.apply("separate", scan, samples=0, **OPTIONS["separate"])
     second = result.extras["-second"]
     whole = model.apply("low-dose", replace(scan, dose_fraction=1.0), samples=0).expected

@@ -35,6 +35,8 @@ WATER = 0.0096
 TOLD = ("level", "level2", "log_pitch", "log_delay", "has_mu", "has_frames")
 SECOND = ("separate",)
 """Tasks with a second result."""
+ROOM = 12
+"""Rows of the table of tasks: some are free for new ones."""
 SPREAD = 0.05
 """Standard deviation that an untrained network states, in units of the scan."""
 
@@ -146,7 +148,7 @@ class Translator(nn.Module):
         super().__init__()
         self.config = dict(widths=widths, n_cond=n_cond)
         self.precision = precision
-        sizes = (len(TASKS) + 1, len(TRACERS) + 1, len(TRACERS) + 1, len(REGIONS) + 1)
+        sizes = (ROOM, len(TRACERS) + 1, len(TRACERS) + 1, len(REGIONS) + 1)
         self.words = nn.ModuleList([nn.Embedding(size, n_cond) for size in sizes])
         for word in self.words:
             nn.init.normal_(word.weight, std=0.3)  # type: ignore[arg-type]

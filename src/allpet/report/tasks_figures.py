@@ -11,6 +11,7 @@ from allpet.report.figures import DIFFERENCE_MAP, SPREAD_MAP, Panel, difference_
 from allpet.report.tasks_table import images_of, ours, plainly
 from allpet.scan.units import UNCALIBRATED
 from allpet.study.cases import Case
+from allpet.task.planes import temper
 from allpet.task.rivals import net, truth
 from allpet.train.pairs import PairSet
 
@@ -46,14 +47,14 @@ def case_figure(model: AllPET, case: Case, plain: PlainNet | None = None, seed: 
         off = made - right
         line.append(image_panel(off, data.grid, "allpet − truth", UNCALIBRATED, difference_window(off), DIFFERENCE_MAP))
         if k == 0 and task != "attenuation":
-            scale = float(pairs.unit[0]) / data.grid.pixel_mm * model.config["calibration"][task]["image"]
+            scale = float(pairs.unit[0]) / data.grid.pixel_mm * temper(model, task, "image")
             line.append(
                 image_panel(doubt[0, 0] * scale, data.grid, "standard deviation", UNCALIBRATED, colours=SPREAD_MAP)
             )
         lines.append(line)
     if task == "attenuation":
         right, found = pairs.target[0, 0].float() * WATER, mean[0, 0] * WATER
-        window, factor = window_of(right, share=1.0), model.config["calibration"][task]["mumap"] * WATER
+        window, factor = window_of(right, share=1.0), temper(model, task, "mumap") * WATER
         off = found - right
         lines.append(
             [

@@ -20,6 +20,7 @@ from allpet.recon import osem
 from allpet.scan.dataset import Dataset
 from allpet.scan.phantom import LABELS
 from allpet.study.cases import CASES, Case
+from allpet.task.planes import temper
 from allpet.task.rivals import RIVALS, Rival, rows, share_of, truth
 from allpet.train.pairs import PairSet
 from allpet.uncertainty import NORMAL, body_of
@@ -110,22 +111,17 @@ def doubt(model: AllPET, data: Dataset) -> dict[str, float]:
     """Share of body pixels that 90 % intervals cover, and the correlation of deviation and absolute error."""
     task = str(data.prompt["task"])
     pairs = PairSet.from_dataset(data, model.need("restorer"))
-    factor = model.config.get("calibration", {}).get(task, {}).get("image", 1.0)
+    factor = temper(model, task, "mumap" if task == "attenuation" else "image")
     with torch.no_grad():
         mean, spread = model.translator_of(task)(pairs.views, pairs.question)
     right = pairs.target[:, 0].float()
     body = body_of(right, pairs.attenuation)
     covered, follows = [], []
-    for x, y, s, inside in zip(estimated(task, mean, pairs), right, spread[:, 0], body, strict=True):
+    for x, y, s, inside in zip(mean[:, 0], right, spread[:, 0], body, strict=True):
         error, deviation = (x - y).abs()[inside], s[inside] * factor
         covered.append(float((error <= NORMAL * deviation).float().mean()))
         follows.append(float(torch.corrcoef(torch.stack([error, deviation]))[0, 1]))
     return {"coverage": float(np.mean(covered)), "correlation": float(np.nanmean(follows))}
-
-
-def estimated(task: str, mean: torch.Tensor, pairs: PairSet) -> torch.Tensor:
-    """The image that the deviation is about."""
-    return pairs.views.image if task == "low-dose" else mean[:, 0]
 
 
 def evaluate_tasks(

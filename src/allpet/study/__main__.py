@@ -127,11 +127,41 @@ class Plain:
         print(self.out)
 
 
+@dataclass
+class Lowshot:
+    """Few pairs of a task that the base has not seen: its adapter beside a U-Net from scratch."""
+
+    pairs: tuple[Path, ...]
+    """Stores of pairs of all tasks; those of the task are left out of the base."""
+    out: Path
+    """Folder for the runs and the table."""
+    base_minutes: float = 15.0
+    """Processor time of the base's training."""
+    minutes: float = 3.0
+    """Processor time of every other one."""
+    counts: tuple[int, ...] = (10, 25, 50, 100, 500)
+    """Numbers of pairs."""
+
+    def run(self) -> None:
+        from allpet.model import AllPET
+        from allpet.study.lowshot import CASE, curve, markdown, without
+        from allpet.train import train
+        from allpet.train.pairs import PairSet
+
+        pairs = without(PairSet.load(self.pairs, AllPET.from_pretrained().need("restorer")), CASE.task)
+        train(pairs, self.out / "base", "tasks", self.base_minutes, clock="cpu", tensorboard=False)
+        rows = curve(self.out / "base", self.out, self.counts, self.minutes)
+        text = markdown(rows)
+        write_table("lowshot", rows, text, self.out, provenance())
+        print(text)
+
+
 Study = (
     Annotated[Arms, subcommand("arms")]
     | Annotated[Masks, subcommand("masks")]
     | Annotated[Synthetic, subcommand("synthetic")]
     | Annotated[Plain, subcommand("plain")]
+    | Annotated[Lowshot, subcommand("lowshot")]
 )
 
 

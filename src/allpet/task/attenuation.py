@@ -95,18 +95,18 @@ def attenuation(
         """Line integrals at the scan's lines."""
         return torch.cat([carrier.up(projector(x)) for x in mu.split(PLANES)])
 
-    denoised = model.translator_of("low-dose")
+    corrector = model.translator_of("low-dose")
     factors = (-depth(mumap)).exp().clamp_min(LEAST)
     gather = Gather(model, "low-dose", words, images)
     expected, spread = [], []
     for part in parts(model, scan, factors, _share(progress, len(scan))):
         some = slice(part.first, part.first + len(part))
         lost = factors[some]
-        expected.append(part.trues() / lost)
         gather.look(part)
         with torch.no_grad():
-            _, own_doubt = denoised(part.seen.views, question("low-dose", words, part))
-        gather.keep(part, part.seen.views.image, own_doubt[:, 0])
+            mean, own_doubt = corrector(part.seen.views, question("low-dose", words, part))
+        gather.keep(part, mean[:, 0], own_doubt[:, 0])
+        expected.append(part.ratio(mean[:, 0], model) * part.trues() / lost)
         if samples:
             off = [depth(mu) - depth(mumap[some]) for mu in draws(mumap[some], doubt[some], samples, seed, part.first)]
             wobble = expected[-1] * torch.stack(off).exp().std(dim=0)

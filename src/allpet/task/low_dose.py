@@ -28,7 +28,8 @@ def low_dose(
     """Expected full-dose counts of every plane, on the scan's own grid.
 
     The restorer gives the expected emission on the model's grid; it is carried to the scan's own lines, where what it
-    left unexplained is put back as far as it stands out of Poisson noise. The translator states the error.
+    left unexplained is put back as far as it stands out of Poisson noise. The translator corrects the image once more,
+    told the tracer and the region, and states the error.
 
     Parameters
     ----------
@@ -63,14 +64,14 @@ def low_dose(
     gather = Gather(model, "low-dose", words, images)
     expected, spread = [], []
     for part in parts(model, scan, scan.attenuation, progress):
-        expected.append((part.trues() + part.background) / dose_fraction)
         gather.look(part)
         with torch.no_grad():
-            _, doubt = translator(part.seen.views, question("low-dose", words, part))
-        gather.keep(part, part.seen.views.image, doubt[:, 0])
+            mean, doubt = translator(part.seen.views, question("low-dose", words, part))
+        image = mean[:, 0]
+        gather.keep(part, image, doubt[:, 0])
+        expected.append((part.ratio(image, model) * part.trues() + part.background) / dose_fraction)
         if samples:
-            own = part.seen.views.image
-            made = [part.counts_of(x, model) for x in draws(own, doubt[:, 0], samples, seed, part.first)]
+            made = [part.counts_of(x, model) for x in draws(image, doubt[:, 0], samples, seed, part.first)]
             deviation = torch.stack(made).std(dim=0) * factor
             spread.append(part.efficiency * part.up(deviation) / dose_fraction)
     full = None if scan.background is None else scan.background / dose_fraction
