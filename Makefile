@@ -36,7 +36,8 @@ bench: setup
 	$(BIN)/python benchmarks/recovery.py --people 6 --json benchmarks/results/recovery.json
 
 # The shipped weights again, from simulated people alone. Restorer: 500 sinograms of 127 subjects, 20 minutes on 2 cores.
-# Generator: 500 sinograms (15 prompts) of 255 subjects, 75 minutes of processor time.
+# Generator: 500 sinograms (15 prompts) of 255 subjects, 75 minutes of processor time. Translator: about 500 pairs of each of
+# five tasks, 28 minutes of processor time.
 RESTORE := brain:170 chest:165 abdomen:165
 RESTORE_STORES := $(foreach size,$(RESTORE),runs/$(firstword $(subst :, ,$(size))).zarr)
 REGIONS := brain head-neck chest abdomen pelvis
@@ -53,4 +54,6 @@ train: setup
 	    --slices-per-subject 2 || exit $$?; done
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/allpet train --data $(RESTORE_STORES) --out runs/base --recipe low-dose --max-minutes 20
 	OMP_NUM_THREADS=1 $(BIN)/allpet train --data $(PROMPT_STORES) --out runs/base --recipe base --max-minutes 75
+	$(BIN)/python -m allpet.study pairs --out runs/pairs
+	OMP_NUM_THREADS=1 $(BIN)/allpet train --data runs/pairs/*.zarr --out runs/base --recipe tasks --max-minutes 28
 	$(BIN)/python -m allpet.train.calibrate runs/base

@@ -104,6 +104,20 @@ class Synthetic:
 
 
 @dataclass
+class Pairs:
+    """Simulate the pairs of all tasks that the shipped translator is trained on."""
+
+    out: Path
+    """Folder for the stores."""
+
+    def run(self) -> None:
+        from allpet.study.data import simulate_pairs
+
+        simulate_pairs(self.out)
+        print(self.out)
+
+
+@dataclass
 class Plain:
     """Train the U-Net rival of the tasks on stores of pairs."""
 
@@ -160,6 +174,7 @@ Study = (
     Annotated[Arms, subcommand("arms")]
     | Annotated[Masks, subcommand("masks")]
     | Annotated[Synthetic, subcommand("synthetic")]
+    | Annotated[Pairs, subcommand("pairs")]
     | Annotated[Plain, subcommand("plain")]
     | Annotated[Lowshot, subcommand("lowshot")]
 )

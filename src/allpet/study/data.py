@@ -107,3 +107,44 @@ def own_beam(data: TrainingSet, region: str) -> ParallelBeam:
     here = data.region == REGIONS.index(region) + 1
     views, bins = data.sinogram.shape[-2:]
     return ParallelBeam(views, bins, float(data.bin_mm[here].median()))
+
+
+PAIRS = {"low-dose": 34, "attenuation": 34, "delayed": 12, "convert": 18, "separate": 34}
+"""Pairs of each combination of tracers, region and delay; about 500 of each task in all."""
+PAIR_COUNTS = (1e5, 1.5e6)
+"""Expected prompts at full dose that pairs are drawn from."""
+DELAYS = (30.0, 60.0, 120.0)
+
+
+def pair_stores(folder: Path) -> list[tuple[Path, int, dict[str, Any]]]:
+    """Stores of pairs of all tasks: path, number of pairs, options of the simulation; no body is in two of them."""
+    out: list[tuple[Path, int, dict[str, Any]]] = []
+
+    def add(task: str, tracer: str, region: str, **options: Any) -> None:
+        tail = "".join(f"_{value}" for value in options.values())
+        known = dict(task=task, tracer=tracer, region=region, counts=PAIR_COUNTS, slices_per_subject=SLICES)
+        name = f"{task}_{tracer.replace(' + ', '+')}_{region}{tail}.zarr"
+        out.append((folder / name, PAIRS[task], known | dict(seed=1000 + len(out)) | options))
+
+    for region in REGIONS:
+        for tracer in TRACERS:
+            add("low-dose", tracer, region)
+            add("attenuation", tracer, region)
+            for delay in DELAYS:
+                add("delayed", tracer, region, delay_minutes=delay)
+            for other in TRACERS:
+                if other != tracer:
+                    add("convert", tracer, region, to=other)
+        for both in ("FDG + PSMA", "FDG + DOPA", "DOPA + PSMA"):
+            add("separate", both, region)
+    return out
+
+
+def simulate_pairs(folder: Path) -> None:
+    """The pairs that the shipped translator is trained on; an interrupted call goes on."""
+    from allpet.scan.simulate import simulate_store
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, count, options in pair_stores(folder):
+        if not (path.is_dir() and _rows(path) >= count):
+            simulate_store(path, count, **options)
