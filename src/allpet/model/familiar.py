@@ -2,12 +2,13 @@
 
 Closed form, nothing learned by gradient: in each region principal components of log images, one covariance about the
 tracers' own means (linear discriminant analysis). What lies outside of the components, or far from the mean of the
-tracer that is said, is unfamiliar; what lies nearer to another tracer's mean contradicts the word.
+tracer that is said, is unfamiliar; so is a restored sinogram that no image explains, as one that is cut off. What is
+usual depends on the counts. An image nearer to another tracer's mean contradicts the word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +52,24 @@ def features(image: torch.Tensor, grid: ImageGrid, fov_mm: float) -> torch.Tenso
 
 
 @dataclass(frozen=True)
+class Look:
+    """What is looked at in n planes.
+
+    Parameters
+    ----------
+    features : see :func:`features`. misfit : log of the relative difference between the restored sinogram and the
+        projection of its image ``(n,)``. level : log of the mean trues in a bin ``(n,)``.
+    """
+
+    features: torch.Tensor
+    misfit: torch.Tensor
+    level: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.level)
+
+
+@dataclass(frozen=True)
 class Verdict:
     """How familiar planes are.
 
@@ -80,6 +99,7 @@ class Familiar(nn.Module):
     axes: torch.Tensor
     means: torch.Tensor
     whiten: torch.Tensor
+    outside: torch.Tensor
     usual: torch.Tensor
     fov_mm: torch.Tensor
 
@@ -92,7 +112,8 @@ class Familiar(nn.Module):
         self.register_buffer("axes", torch.zeros(regions, k, FEATURES))
         self.register_buffer("means", torch.zeros(regions, tracers, k))
         self.register_buffer("whiten", torch.eye(k).expand(regions, k, k).clone())
-        self.register_buffer("usual", torch.tensor([1.0, 0.0, 1.0]).expand(regions, tracers, 3).clone())
+        self.register_buffer("outside", torch.ones(regions, tracers))
+        self.register_buffer("usual", torch.tensor([0.0, 0.0, 1.0]).expand(2, regions, tracers, 3).clone())
         self.register_buffer("fov_mm", torch.zeros(regions))
 
     def fit(self, region: str, by_tracer: Mapping[str, torch.Tensor], fov_mm: float) -> None:
@@ -118,14 +139,23 @@ class Familiar(nn.Module):
         self.means[r] = means
         self.whiten[r] = torch.linalg.inv(torch.linalg.cholesky(spread))
 
-    def calibrate(self, region: str, by_tracer: Mapping[str, torch.Tensor]) -> None:
-        """Learn what is usual from features of other people, each tracer's."""
+    def calibrate(self, region: str, by_tracer: Mapping[str, Look]) -> None:
+        """Learn what is usual from other people, each tracer's: a straight line in the log of the counts."""
         r = REGIONS.index(region)
         for t, tracer in enumerate(TRACERS):
-            outside, distance = self._distances(by_tracer[tracer], r)
-            self.usual[r, t, 0] = outside.mean()
-            score = (outside / outside.mean() + distance[:, t] / self.config["components"]).log()
-            self.usual[r, t, 1], self.usual[r, t, 2] = score.mean(), score.std().clamp_min(0.05)
+            look = by_tracer[tracer]
+            outside, distance = self._distances(look.features, r)
+            self.outside[r, t] = outside.mean()
+            score = self._score(outside, distance, r)[:, t]
+            for k, values in enumerate((score, look.misfit)):
+                line = torch.stack([torch.ones_like(look.level), look.level], dim=1)
+                found = torch.linalg.lstsq(line, values[:, None]).solution[:, 0]
+                spread = (values - line @ found).std().clamp_min(0.05)
+                self.usual[k, r, t] = torch.cat([found, spread[None]])
+
+    def _score(self, outside: torch.Tensor, distance: torch.Tensor, r: int) -> torch.Tensor:
+        """Log of how far off planes are from each tracer's people, ``(n, tracers)``."""
+        return (outside[:, None] / self.outside[r] + distance / self.config["components"]).clamp_min(1e-9).log()
 
     def _distances(self, x: torch.Tensor, r: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Square left outside of the axes ``(n,)``, and squared Mahalanobis distances to the tracers' means."""
@@ -136,21 +166,26 @@ class Familiar(nn.Module):
         return outside, white.square().sum(dim=2)
 
     @torch.no_grad()
-    def forward(self, image: torch.Tensor, grid: ImageGrid, tracer: str | None, region: str | None) -> Verdict:
-        """Judge images ``(n, size, size)``; without a region, or an unknown one, the most familiar region counts."""
+    def forward(self, look: Callable[[float], Look], tracer: str | None, region: str | None) -> Verdict:
+        """Judge planes; without a region, or with an unknown one, the most familiar region counts.
+
+        Parameters
+        ----------
+        look : what is looked at, given the side of the field of view in mm.
+        """
         known = [r for r in range(len(REGIONS)) if float(self.fov_mm[r]) > 0]
         if not known:
             raise AllpetError("the model does not know yet what is usual; run: python -m allpet.train.calibrate RUN")
         if region in REGIONS and REGIONS.index(region) in known:
             known = [REGIONS.index(region)]
-        verdicts = [self._judge(features(image, grid, float(self.fov_mm[r])), r, tracer) for r in known]
+        verdicts = [self._judge(look(float(self.fov_mm[r])), r, tracer) for r in known]
         return min(verdicts, key=lambda v: float(v.strangeness.median()))
 
-    def _judge(self, x: torch.Tensor, r: int, tracer: str | None) -> Verdict:
-        outside, distance = self._distances(x, r)
-        typical, mean, spread = self.usual[r].unbind(dim=1)
-        score = (outside[:, None] / typical + distance / self.config["components"]).clamp_min(1e-9).log()
-        strange = (score - mean) / spread
+    def _judge(self, look: Look, r: int, tracer: str | None) -> Verdict:
+        outside, distance = self._distances(look.features, r)
+        values = torch.stack([self._score(outside, distance, r), look.misfit[:, None].expand_as(distance)])
+        start, slope, spread = self.usual[:, r].unsqueeze(1).unbind(dim=-1)
+        strange = ((values - start - slope * look.level[:, None]) / spread).amax(dim=0)
         nearest = tuple(TRACERS[k] for k in distance.argmin(dim=1).tolist())
         if tracer not in TRACERS:
             return Verdict(strange.amin(dim=1), None, REGIONS[r], nearest)

@@ -12,7 +12,7 @@ from allpet.report.tasks_table import images_of, ours, plainly
 from allpet.scan.units import UNCALIBRATED
 from allpet.study.cases import Case
 from allpet.task.planes import temper
-from allpet.task.rivals import net, truth
+from allpet.task.rivals import net, share_of, truth
 from allpet.train.pairs import PairSet
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def case_figure(model: AllPET, case: Case, plain: PlainNet | None = None, seed: 
         off = made - right
         line.append(image_panel(off, data.grid, "allpet − truth", UNCALIBRATED, difference_window(off), DIFFERENCE_MAP))
         if k == 0 and task != "attenuation":
-            scale = float(pairs.unit[0]) / data.grid.pixel_mm * temper(model, task, "image")
+            scale = float(pairs.unit[0] / share_of(data)[0]) / data.grid.pixel_mm * temper(model, task, "image")
             line.append(
                 image_panel(doubt[0, 0] * scale, data.grid, "standard deviation", UNCALIBRATED, colours=SPREAD_MAP)
             )

@@ -170,6 +170,27 @@ class Lowshot:
         print(text)
 
 
+@dataclass
+class Strange:
+    """Do the warnings tell wrong tracers, cut-off scans and a phantom from usual scans?"""
+
+    people: int = 16
+    """Test people of each region and tracer."""
+    out: Path | None = None
+    """Folder for strange.json and strange.md."""
+
+    def run(self) -> None:
+        from allpet.model import AllPET
+        from allpet.study.strange import judge, markdown
+
+        model = AllPET.from_pretrained()
+        rows = judge(model, self.people)
+        text = markdown(rows)
+        print(text)
+        if self.out is not None:
+            write_table("strange", rows, text, self.out, provenance(model_hash=model.hash))
+
+
 Study = (
     Annotated[Arms, subcommand("arms")]
     | Annotated[Masks, subcommand("masks")]
@@ -177,6 +198,7 @@ Study = (
     | Annotated[Pairs, subcommand("pairs")]
     | Annotated[Plain, subcommand("plain")]
     | Annotated[Lowshot, subcommand("lowshot")]
+    | Annotated[Strange, subcommand("strange")]
 )
 
 

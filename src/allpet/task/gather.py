@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,7 +37,8 @@ class Gather:
             return
         tracer = None if self.task == "separate" else self.words.tracer
         self.grid = part.grid
-        self.verdicts.append(self.model.familiar(part.seen.views.image, part.grid, tracer, self.words.region))
+        look = partial(part.seen.look, part.grid, self.model.need("restorer").projector)
+        self.verdicts.append(self.model.familiar(look, tracer, self.words.region))
 
     def keep(self, part: Part, mean: torch.Tensor, deviation: torch.Tensor) -> None:
         """Keep an image in units of the scan and its stated deviation, both ``(n, bins, bins)``."""

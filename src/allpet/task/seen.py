@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from allpet.geometry import ImageGrid
+from allpet.model.familiar import Look, features
 from allpet.model.restorer import gaussian_blur
 from allpet.model.translator import FRAMES, WATER, Views
+from allpet.project import Projector
 from allpet.recon.fbp import fbp
 
 if TYPE_CHECKING:
@@ -56,6 +59,13 @@ class Seen:
     emission: torch.Tensor
     unit: torch.Tensor
     level: torch.Tensor
+
+    def look(self, grid: ImageGrid, projector: Projector, fov_mm: float) -> Look:
+        """What is judged for familiarity, over a field of view; `grid` is the image's in mm."""
+        explained = projector(self.views.image) * self.unit[:, None, None]
+        size = self.emission.square().mean(dim=(-2, -1)).clamp_min(1e-12)
+        misfit = ((explained - self.emission).square().mean(dim=(-2, -1)) / size).clamp_min(1e-8).log()
+        return Look(features(self.views.image, grid, fov_mm), misfit, self.level.clamp_min(1e-3).log())
 
 
 @torch.no_grad()

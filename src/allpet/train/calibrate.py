@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from allpet.model import AllPET
-from allpet.model.familiar import Familiar, features
+from allpet.model.familiar import Familiar, Look
 from allpet.model.prompt import REGIONS, TRACERS
 from allpet.scan.dataset import Dataset
 from allpet.scan.simulate import simulate
@@ -21,9 +21,11 @@ from allpet.task import TASKS
 from allpet.train.pairs import PairSet
 from allpet.uncertainty import LEVEL, NORMAL, image_factor
 
-PEOPLE = 330
+PEOPLE = 240
 """People of each region and tracer behind what is familiar; half as many again, others, say what is usual."""
 COUNTS = (1e5, 1.5e6)
+MANY = (1e6, 5e6)
+"""Full-dose prompts behind what is familiar; of these 1/100 to 1/2 are kept."""
 COVERED = 0.05
 """Bins with at least this share of the plane's peak count for the sinogram's factor."""
 SAMPLES = 8
@@ -35,17 +37,26 @@ def familiar(model: AllPET, people: int = PEOPLE, seed: int = 21, components: in
     """What restored scans of simulated people look like, at all doses."""
     out = Familiar(components)
     for region in REGIONS:
-        for split, count in (("train", people), ("validation", max(people // 2, 2))):
-            found = {}
+        for split, count in (("train", people), ("validation", max(people // 2, 3))):
+            looks = {}
             for tracer in TRACERS:
-                data = _people(model, count, "low-dose", tracer, region, split, seed)
-                pairs = PairSet.from_dataset(data, model.need("restorer"))
-                found[tracer] = features(pairs.views.image, data.grid, data.beam.fov_mm)
+                data = _people(model, count, "low-dose", tracer, region, split, seed, counts=MANY)
+                looks[tracer] = look_at(model, data)
             if split == "train":
-                out.fit(region, found, data.beam.fov_mm)
+                out.fit(region, {t: look.features for t, look in looks.items()}, data.beam.fov_mm)
             else:
-                out.calibrate(region, found)
+                out.calibrate(region, looks)
     return out.eval()
+
+
+def look_at(model: AllPET, data: Dataset) -> Look:
+    """What is judged of all scans of a data set."""
+    from allpet.task.planes import parts
+
+    projector = model.need("restorer").projector
+    scan = data.scan()
+    looks = [p.seen.look(p.grid, projector, data.beam.fov_mm) for p in parts(model, scan, scan.attenuation)]
+    return Look(*(torch.cat([getattr(x, name) for x in looks]) for name in ("features", "misfit", "level")))
 
 
 def _people(
@@ -53,8 +64,8 @@ def _people(
 ) -> Dataset:
     """One slice each of simulated people, on the model's grid."""
     views, bins = model.beam.shape
-    known = dict(tracer=tracer, region=region, task=task, split=split, seed=seed, counts=COUNTS, slices_per_subject=1)
-    return simulate(count, views=views, bins=bins, **known, **options)  # type: ignore[arg-type]
+    known = dict(tracer=tracer, region=region, task=task, split=split, seed=seed, slices_per_subject=1)
+    return simulate(count, views=views, bins=bins, **{**known, "counts": COUNTS, **options})  # type: ignore[arg-type]
 
 
 def deviations(model: AllPET, people: int = 6, seed: int = 22) -> dict[str, dict[str, float]]:
