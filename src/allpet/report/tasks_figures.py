@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def case_figure(model: AllPET, case: Case, plain: PlainNet | None = None, seed: int = 11) -> Figure:
     """The first person of a case, OSEM of each sinogram; a row for each result (attenuation: also the mu map)."""
-    data = case.simulate(1, "test", seed=seed)
+    data = case.simulate(1, "test", seed, model.beam.shape)
     true, mine = truth(data), ours(model, data)
     before = images_of(net(data).clamp_min(0), data)[0]
     rival = None if plain is None else plainly(plain, model, data)

@@ -140,7 +140,7 @@ def evaluate_tasks(
     """
     out = []
     for number, case in enumerate(cases, 1):
-        training = case.simulate(TRAINING, "train", seed=1)
+        training = case.simulate(TRAINING, "train", seed=1, shape=model.beam.shape)
         methods: dict[str, Method] = {
             name: partial(_beside, rival, training)
             for name, rival in RIVALS[case.task].items()
@@ -149,7 +149,7 @@ def evaluate_tasks(
         if plain is not None:
             methods["U-Net"] = partial(plainly, plain, model)
         methods["allpet"] = partial(ours, model)
-        sets = [case.simulate(people, "test", seed=seed) for seed in seeds]
+        sets = [case.simulate(people, "test", seed, model.beam.shape) for seed in seeds]
         for name, method in methods.items():
             each = [one for data in sets for one in score(method(data), data)]
             row: dict[str, Any] = dict(case=case.name, task=case.task, method=name, n=len(each), seeds=len(seeds))

@@ -35,8 +35,8 @@ class Case:
         }
         return f"{words.get(self.task, lambda: self.task)()}: {self.tracer} {self.region}"
 
-    def simulate(self, n: int, split: str = "test", seed: int = 11) -> Dataset:
-        """One slice each of n people, 500,000 prompts at full dose."""
+    def simulate(self, n: int, split: str = "test", seed: int = 11, shape: tuple[int, int] = (128, 128)) -> Dataset:
+        """One slice each of n people, 500,000 prompts at full dose; `shape`: views and bins."""
         from allpet.scan.simulate import simulate
 
         data = simulate(
@@ -47,6 +47,8 @@ class Case:
             split=split,
             seed=seed,
             slices_per_subject=1,
+            views=shape[0],
+            bins=shape[1],
             **self.options,
         )
         if self.static:

@@ -48,10 +48,10 @@ def curve(
         stops when its held-out loss does not fall any more. case : whose pairs.
     """
     model = AllPET.from_pretrained(base)
-    size = dict(views=model.config["views"], bins=model.config["bins"])
+    shape = model.beam.shape
     known = dict(tracer=case.tracer, region=case.region, task=case.task, slices_per_subject=2, counts=(1e5, 1.5e6))
-    data = simulate(max(counts), seed=500 + seed, **known, **size, **case.options)  # type: ignore[arg-type]
-    test, training = case.simulate(people), case.simulate(TRAINING, "train", seed=1)
+    data = simulate(max(counts), seed=500 + seed, views=shape[0], bins=shape[1], **known, **case.options)  # type: ignore[arg-type]
+    test, training = case.simulate(people, shape=shape), case.simulate(TRAINING, "train", 1, shape)
     rows = [_row(name, 0, score(rival(test, training), test)) for name, rival in RIVALS[case.task].items()]
     rows.append(_row("base, not adapted", 0, score(ours(model, test), test)))
     for count in counts:

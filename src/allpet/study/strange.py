@@ -60,6 +60,7 @@ def judge(model: AllPET, people: int = 16, seed: int = 31) -> list[dict[str, Any
         scans = {}
         for tracer in TRACERS:
             known = dict(tracer=tracer, region=region, task="low-dose", dose_fraction=FRACTION, counts=COUNTS)
+            known |= dict(views=model.beam.views, bins=model.beam.bins)
             data = simulate(people, split="test", seed=seed, slices_per_subject=1, **known)  # type: ignore[arg-type]
             scans[tracer] = data.scan()
         for tracer, scan in scans.items():
