@@ -1,5 +1,7 @@
 """The shipped weights do what the results page says, on people they never saw."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,14 @@ from allpet.metrics import mirror_seam, moment_residual, psnr, range_residual, s
 from allpet.model.allpet import SHIPPED
 from allpet.model.prompt import REGIONS, TRACERS
 from allpet.project import Projector
-from allpet.report.low_dose_table import gaussian_full, score, simulated_people, tuned_width
+from allpet.report import tasks_table
+from allpet.report.low_dose_table import gaussian_full, simulated_people, tuned_width
+from allpet.report.low_dose_table import score as low_dose_score
+from allpet.report.tasks_table import score
 from allpet.scan.simulate import simulate
+from allpet.study.cases import CASES
+from allpet.study.strange import cut_off, rods
+from allpet.task.rivals import RIVALS
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +28,8 @@ def model() -> AllPET:
 
 
 def test_size_and_words(model):
-    parameters = sum(p.numel() for part in (model.denoiser, model.restorer) for p in part.parameters())
+    parts = (model.denoiser, model.restorer, model.translator)
+    parameters = sum(p.numel() for part in parts for p in part.parameters())
     assert parameters <= 12_000_000
     files = SHIPPED.glob("*.safetensors")
     assert sum(file.stat().st_size for file in files) <= 24 * 2**20
@@ -53,9 +62,9 @@ def test_low_dose_beats_input_and_tuned_gaussian(model, fraction):
     ours, smooth, raw = [], [], []
     for truth in people:
         scan = truth.scan(fraction, 5)
-        ours.append(score(model.apply("low-dose", scan, samples=0).expected.sinogram, truth))
-        smooth.append(score(gaussian_full(scan, width), truth))
-        raw.append(score(scan.sinogram / fraction, truth))
+        ours.append(low_dose_score(model.apply("low-dose", scan, samples=0).expected.sinogram, truth))
+        smooth.append(low_dose_score(gaussian_full(scan, width), truth))
+        raw.append(low_dose_score(scan.sinogram / fraction, truth))
     for name in ours[0]:
         mine = np.mean([s[name] for s in ours])
         assert mine > np.mean([s[name] for s in smooth]) and mine > np.mean([s[name] for s in raw]), name
@@ -84,3 +93,37 @@ def test_a_coarser_grid_of_the_same_person_is_restored_too(model):
     result = model.apply("low-dose", scan, dose_fraction=0.05, samples=0).expected
     assert result.geometry == data.beam
     assert float(psnr(result.sinogram, truth)) > float(psnr(observed / 0.05, truth)) + 10
+
+
+CASES_THAT_WIN = {
+    "attenuation: FDG abdomen": ("uncorrected", "uniform mu"),
+    "delayed 120 min: PSMA abdomen": ("copy", "scaled"),
+    "convert to DOPA: FDG brain": ("copy", "scaled"),
+    "separate, 6 frames: FDG + PSMA abdomen": ("scaled", "organ shares"),
+}
+
+
+@pytest.mark.parametrize("name", CASES_THAT_WIN)
+def test_tasks_beat_what_a_user_would_otherwise_do(model, name):
+    case = next(case for case in CASES if case.name == name)
+    data, training = case.simulate(4, "test", seed=41), case.simulate(20, "train", seed=1)
+    mine = score(tasks_table.ours(model, data), data)
+    for rival in CASES_THAT_WIN[name]:
+        theirs = score(RIVALS[case.task][rival](data, training), data)
+        for key, sign in (("psnr_sinogram", 1), ("organ_error", -1)):
+            gain = np.mean([sign * (a[key] - b[key]) for a, b in zip(mine, theirs, strict=True)])
+            assert gain > 0, (rival, key)
+    facts = tasks_table.doubt(model, data)
+    assert 0.7 < facts["coverage"] <= 1
+
+
+def test_usual_scans_are_usual_and_strange_ones_are_not(model):
+    data = simulate(3, region="abdomen", tracer="PSMA", task="low-dose", dose_fraction=0.25, split="test", seed=41)
+    scan = data.scan()
+    result = model.apply("low-dose", scan, samples=0)
+    assert not any("WARNING" in note for note in result.notes)
+    wrong = model.apply("low-dose", replace(scan, tracer="DOPA"), samples=0)
+    assert any("look more like PSMA than like DOPA" in note for note in wrong.notes)
+    for strange in (rods(scan), cut_off(scan)):
+        found = model.apply("low-dose", strange, samples=0)
+        assert float(found.strangeness.median()) > float(result.strangeness.max())

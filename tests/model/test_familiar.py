@@ -1,11 +1,14 @@
 """What is usual: people like those that were learnt from pass, others do not, and a wrong word is doubted."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid
 from allpet.model.familiar import FEATURES, Familiar, Look, Verdict, features, warnings
+from allpet.task.seen import surprise
 
 GRID = ImageGrid(64, 4.0)
 AT = {"FDG": 0.0, "DOPA": 20.0, "PSMA": -20.0}
@@ -26,7 +29,9 @@ def people(tracer: str, n: int, seed: int = 0, grid: ImageGrid = GRID) -> torch.
 def look(image: torch.Tensor, grid: ImageGrid = GRID, misfit: float = -6.0):
     """What is judged, of an image alone."""
     n = len(image)
-    return lambda fov_mm: Look(features(image, grid, fov_mm), torch.linspace(-0.1, 0.1, n) + misfit, torch.zeros(n))
+    return lambda fov_mm: Look(
+        features(image, grid, fov_mm), torch.linspace(-0.1, 0.1, n) + misfit, torch.zeros(n), torch.zeros(n)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +89,19 @@ def test_a_sinogram_that_no_image_explains_is_strange_and_counts_set_what_is_usu
     noisy = Familiar(12)
     noisy.load_state_dict(familiar.state_dict())
     noisy.usual[1, :, :, 1] = -1.0  # the misfit falls with the log of the counts
-    usual = Look(features(image, GRID, 256.0), torch.full((5,), -8.0), torch.full((5,), 2.0))
+    usual = Look(features(image, GRID, 256.0), torch.full((5,), -8.0), torch.full((5,), 2.0), torch.zeros(5))
     assert float(noisy(lambda _: usual, "FDG", "chest").strangeness.median()) < 3
-    few = Look(usual.features, torch.full((5,), -5.0), usual.level)
+    few = replace(usual, misfit=torch.full((5,), -5.0))
     assert float(noisy(lambda _: few, "FDG", "chest").strangeness.min()) > 3
+    shocked = replace(usual, surprise=torch.full((5,), 9.0))
+    assert float(noisy(lambda _: shocked, "FDG", "chest").strangeness.min()) >= 9
+
+
+def test_poisson_counts_are_no_surprise_and_what_is_not_expected_is():
+    rng = torch.Generator().manual_seed(0)
+    for level in (0.05, 1.0, 40.0):
+        mean = level * (0.5 + torch.rand(20, 64, 64, generator=rng))
+        usual = surprise(torch.poisson(mean, generator=rng), mean)
+        assert float(usual.mean()) < 1.5 and float(usual.max()) < 4
+    rods = mean * (1 + 0.3 * torch.cos(torch.arange(64) * 1.5))
+    assert float(surprise(torch.poisson(rods, generator=rng), mean).min()) > 10

@@ -35,7 +35,7 @@ def test_untrained_it_changes_nothing_but_what_decays():
     fresh, shown = Translator((8, 16), 16), views()
     assert torch.equal(fresh(shown, question("low-dose"))[0][:, 0], shown.image)
     later = fresh(shown, question("delayed", decay=0.7))[0][:, 0]
-    assert torch.allclose(later, 0.7 * shown.image)
+    assert torch.allclose(later, 0.7 * shown.image, atol=1e-3)
     assert torch.allclose(fresh(shown, question("separate"))[0][:, 0], shown.image / 2)
     spread = fresh(shown, question("low-dose"))[1][:, 0]
     assert torch.allclose(spread, SPREAD * (0.2 + shown.image.sqrt()), atol=1e-6)

@@ -17,6 +17,7 @@ from allpet.scan import Scan
 from allpet.scan.simulate import simulate
 from allpet.scan.units import ACTIVITY_MM
 from allpet.task.baselines import gaussian_strip
+from model_support import tiny
 
 
 class StandIn:
@@ -37,6 +38,7 @@ class StandIn:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "REGIONS", ("chest",))
     monkeypatch.setattr(demo, "PEOPLE", 3)
+    monkeypatch.setattr(demo, "tasks", lambda state: None)  # needs a network; tested below
 
 
 def test_page_and_numbers(quick: None, tmp_path: Path):
@@ -73,3 +75,14 @@ def test_a_file_in_the_way_is_named(tmp_path: Path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(AllpetError, match="is a file; name a folder"):
         demo.run_demo(tmp_path / "out", model=StandIn())
+
+
+def test_every_other_task_has_a_picture_and_scores_beside_baselines(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(demo, "PEOPLE", 2)
+    state = demo.Demo(tiny(), 0)
+    demo.tasks(state)
+    (section,) = state.sections
+    assert len(section.figures) == 4 and len(section.tables) == 1
+    methods = {(row["task"], row["method"]) for row in state.numbers["tasks"]}
+    assert {("attenuation", "uniform mu"), ("separate", "allpet"), ("convert", "copy")} <= methods
+    assert len(section.tables[0].rows) == len(state.numbers["tasks"])

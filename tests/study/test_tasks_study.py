@@ -1,5 +1,8 @@
 """The tasks' evaluation: baselines that are what they say, scores that are right, tables that are whole."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,9 @@ from allpet.report.tasks_table import doubt, evaluate_tasks, markdown, score
 from allpet.scan.simulate import simulate
 from allpet.study.cases import CASES, Case
 from allpet.study.data import pair_stores
+from allpet.study.heldout import judge as heldout_judge
+from allpet.study.heldout import log_likelihood
+from allpet.study.heldout import markdown as heldout_markdown
 from allpet.study.lowshot import curve, without
 from allpet.study.plain import Plain, PlainNet, PlainPairs, load_plain
 from allpet.study.strange import auc, cut_off, judge, rods
@@ -127,3 +133,21 @@ def test_strange_scans_are_made_as_said_and_judged():
     rows = judge(model, people=2)
     assert len(rows) == 15 and all(0 <= row["wrong_tracer"] <= 1 for row in rows)
     assert strange_markdown(rows).count("\n") == 17 and np.isfinite(rows[0]["cut_off"])
+
+
+def test_the_right_mean_is_the_most_likely():
+    rng = torch.Generator().manual_seed(0)
+    mean = 3 + torch.rand(1, 40, 40, generator=rng)
+    counts, live = torch.poisson(mean, generator=rng), torch.ones(1, 40, 40, dtype=torch.bool)
+    right = log_likelihood(counts, mean, live)
+    assert right > log_likelihood(counts, 0.8 * mean, live) and right > log_likelihood(counts, 1.2 * mean, live)
+    assert right > log_likelihood(counts, mean.flip(-1), live)
+
+
+@pytest.mark.skipif("ALLPET_DATA" not in os.environ, reason="ALLPET_DATA is not set: real list mode is elsewhere")
+def test_a_measured_half_is_more_likely_given_a_smooth_estimate_than_given_the_other_half_s_counts():
+    path = Path(os.environ["ALLPET_DATA"]) / "mmr_fdg_listmode" / "small_listmode_file.l"
+    rows, cost = heldout_judge(tiny(idle=True), path, 0.3, slice(60, 62))
+    gain = {row["method"]: row["gain"] for row in rows}
+    assert gain["randoms alone"] == 0 and gain["input"] < 0 < gain["Gaussian, 6 bins"]
+    assert cost["planes"] == 2 and "2 planes restored" in heldout_markdown(rows, cost)

@@ -103,7 +103,9 @@ def test_converted_scans_are_the_other_tracer_s():
     model, scan = tiny(), scan_of(ParallelBeam(32, 32, 8.0))
     result = model.apply("convert", scan, to="68Ga-PSMA", samples=2)
     assert result.expected.tracer == result.std.tracer == "PSMA" and scan.tracer == "FDG"
-    assert result.expected.counts_per_unit is None
+    assert result.expected.counts_per_unit == pytest.approx(2.0 * 0.891 / 0.967, rel=0.01)  # 68Ga over 18F
+    unknown = model.apply("convert", replace(scan, tracer=None), to="PSMA", samples=0)
+    assert unknown.expected.counts_per_unit is None
     assert any("not a measurement" in note for note in result.notes)
 
 

@@ -2,8 +2,9 @@
 
 Closed form, nothing learned by gradient: in each region principal components of log images, one covariance about the
 tracers' own means (linear discriminant analysis). What lies outside of the components, or far from the mean of the
-tracer that is said, is unfamiliar; so is a restored sinogram that no image explains, as one that is cut off. What is
-usual depends on the counts. An image nearer to another tracer's mean contradicts the word.
+tracer that is said, is unfamiliar; so is a restored sinogram that no image explains, and so are counts that lie further
+from the restored sinogram than Poisson statistics allow, as those of a scan that is cut off or of a phantom of rods.
+What is usual depends on the counts. An image nearer to another tracer's mean contradicts the word.
 """
 
 from __future__ import annotations
@@ -58,12 +59,14 @@ class Look:
     Parameters
     ----------
     features : see :func:`features`. misfit : log of the relative difference between the restored sinogram and the
-        projection of its image ``(n,)``. level : log of the mean trues in a bin ``(n,)``.
+        projection of its image ``(n,)``. level : log of the mean trues in a bin ``(n,)``. surprise : by how many
+        standard deviations the counts differ more from the restored sinogram than Poisson's ``(n,)``.
     """
 
     features: torch.Tensor
     misfit: torch.Tensor
     level: torch.Tensor
+    surprise: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.level)
@@ -186,6 +189,7 @@ class Familiar(nn.Module):
         values = torch.stack([self._score(outside, distance, r), look.misfit[:, None].expand_as(distance)])
         start, slope, spread = self.usual[:, r].unsqueeze(1).unbind(dim=-1)
         strange = ((values - start - slope * look.level[:, None]) / spread).amax(dim=0)
+        strange = torch.maximum(strange, look.surprise[:, None])
         nearest = tuple(TRACERS[k] for k in distance.argmin(dim=1).tolist())
         if tracer not in TRACERS:
             return Verdict(strange.amin(dim=1), None, REGIONS[r], nearest)

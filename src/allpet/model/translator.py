@@ -6,7 +6,7 @@ form that the task's physics has:
 
 ====================== ==================================================================================
 low-dose               the same image, corrected
-delayed, convert       another image >= 0; a delayed one starts from the first, decayed exactly
+delayed, convert       another image >= 0: this one, decayed exactly, times a ratio, and what the ratio cannot give
 attenuation            a mu map >= 0
 separate               two images >= 0 whose sum is the image that was given
 ====================== ==================================================================================
@@ -110,8 +110,8 @@ class Views:
     Parameters
     ----------
     image : restored, >= 0, ``(n, bins, bins)``. raw : a short OSEM, smoothed by one pixel, likewise.
-    mu : attenuation in units of water, 0 where unknown. frames : restored dynamic frames in the unit of the image,
-        ``(n, 6, bins, bins)``, 0 where there are none.
+    mu : attenuation in units of water, 0 where unknown. frames : a short OSEM of the dynamic ones, smoothed, in the
+        unit of the image, ``(n, 6, bins, bins)``, 0 where there are none.
     """
 
     image: torch.Tensor
@@ -176,22 +176,23 @@ class Translator(nn.Module):
         x = torch.cat([x, place], dim=1).contiguous(memory_format=torch.channels_last)
         with autocast(x.device, self.precision):
             out = self.unet(x, F.silu(vector))
-        change, _, first, second = F.pixel_shuffle(out.float(), 2).unbind(1)
-        mean = _answer(views.image, change, question)
+        change, more, first, second = F.pixel_shuffle(out.float(), 2).unbind(1)
+        mean = _answer(views.image, change, more, question)
         spread = torch.stack([first, second], dim=1).clamp(-6, 6).exp() * SPREAD * (0.2 + mean.detach().sqrt())
         return mean, spread * torch.stack([torch.ones_like(first), mean[:, 1].detach() > 0], dim=1)
 
 
-def _answer(image: torch.Tensor, change: torch.Tensor, question: Ask) -> torch.Tensor:
-    """The network's number in every pixel, as the task's physics has it, ``(n, 2, bins, bins)``."""
+def _answer(image: torch.Tensor, change: torch.Tensor, more: torch.Tensor, question: Ask) -> torch.Tensor:
+    """The network's two numbers in every pixel, as the task's physics has them, ``(n, 2, bins, bins)``."""
     column = (slice(None), None, None)
     task = question.task[column]
-    start = image * question.decay[column]
-    other = F.relu(start + change * (1 + start))
+    corrected = F.relu(image + change * (1 + image))
+    added = F.softplus(4 * more - 6) / 4  # next to nothing from an untrained network
+    other = image * question.decay[column] * change.clamp(-6, 4).exp() + added
     mu = F.softplus(4 * change - 1) / 4
     share = torch.sigmoid(change)
-    attenuation, separate = (task == TASKS.index(name) + 1 for name in ("attenuation", "separate"))
-    first = torch.where(attenuation, mu, torch.where(separate, share * image, other))
+    low, attenuation, separate = (task == TASKS.index(name) + 1 for name in ("low-dose", "attenuation", "separate"))
+    first = torch.where(low, corrected, torch.where(attenuation, mu, torch.where(separate, share * image, other)))
     return torch.stack([first, torch.where(separate, image - share * image, 0.0)], dim=1)
 
 

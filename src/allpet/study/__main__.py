@@ -191,6 +191,29 @@ class Strange:
             write_table("strange", rows, text, self.out, provenance(model_hash=model.hash))
 
 
+@dataclass
+class Heldout:
+    """How likely is one half of a list-mode scan, given what each method makes of the other?"""
+
+    scan: Path
+    """List mode (.l, with its header beside it)."""
+    middle_s: float = 0.3
+    """Where the scan is cut in two."""
+    out: Path | None = None
+    """Folder for heldout.json and heldout.md."""
+
+    def run(self) -> None:
+        from allpet.model import AllPET
+        from allpet.study.heldout import judge, markdown
+
+        model = AllPET.from_pretrained()
+        rows, cost = judge(model, self.scan, self.middle_s)
+        text = markdown(rows, cost)
+        print(text)
+        if self.out is not None:
+            write_table("heldout", [*rows, cost], text, self.out, provenance(model_hash=model.hash))
+
+
 Study = (
     Annotated[Arms, subcommand("arms")]
     | Annotated[Masks, subcommand("masks")]
@@ -199,6 +222,7 @@ Study = (
     | Annotated[Plain, subcommand("plain")]
     | Annotated[Lowshot, subcommand("lowshot")]
     | Annotated[Strange, subcommand("strange")]
+    | Annotated[Heldout, subcommand("heldout")]
 )
 
 

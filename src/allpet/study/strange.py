@@ -31,7 +31,8 @@ def auc(usual: torch.Tensor, strange: torch.Tensor) -> float:
 
 def cut_off(scan: Scan) -> Scan:
     """The same scan without the outer bins on both sides."""
-    profile = scan.sinogram.mean(dim=(0, 1))
+    net = scan.sinogram if scan.background is None else scan.sinogram - scan.background
+    profile = net.mean(dim=(0, 1))
     seen = torch.nonzero(profile > 0.05 * profile.max()).flatten()
     first, last = int(seen[0]), int(seen[-1])
     less = round(CUT * (last - first))

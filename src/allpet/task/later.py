@@ -23,6 +23,7 @@ from allpet.task.planes import (
     Words,
     bare,
     begin,
+    calibration_for,
     check_samples,
     draws,
     parts,
@@ -126,7 +127,8 @@ def convert(
     for value in (result.expected, result.std):
         if value is not None:
             value.tracer, value.isotope = wanted, TRACERS[wanted].isotope.name
-            value.injected_mbq = value.start_s = value.counts_per_unit = None
+            value.counts_per_unit = calibration_for(scan, words.tracer, wanted)
+            value.injected_mbq = value.start_s = None
     return result
 
 

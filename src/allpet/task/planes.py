@@ -16,6 +16,7 @@ from allpet.model.translator import Ask, ask
 from allpet.scan.arc import line_coordinates
 from allpet.scan.core import Scan
 from allpet.scan.randoms import with_randoms
+from allpet.scan.tracers import TRACERS
 from allpet.scan.units import COUNTS
 from allpet.task.carry import Carrier
 from allpet.task.put_back import put_back
@@ -252,3 +253,10 @@ def working_beam(scan: Scan, views: int, bins: int) -> ParallelBeam:
 def bare(scan: Scan) -> Scan:
     """The scan without what belongs to its counts only: dynamic frames, delayeds, randoms."""
     return replace(scan, dynamic=None, delayeds=None, randoms=None)
+
+
+def calibration_for(scan: Scan, tracer: str | None, other: str) -> float | torch.Tensor | None:
+    """Counts per kBq/mL*mm of another tracer, whose isotope has another share of positrons; None where unknown."""
+    if scan.counts_per_unit is None or tracer not in TRACERS or other not in TRACERS:
+        return None
+    return scan.counts_per_unit * (TRACERS[other].isotope.branching / TRACERS[tracer].isotope.branching)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional as F
 
 from allpet.geometry import ImageGrid
 from allpet.model.familiar import Look, features
@@ -16,6 +17,10 @@ from allpet.recon.fbp import fbp
 
 if TYPE_CHECKING:
     from allpet.model.restorer import Restorer
+
+
+FRAME_BLUR = 1.5
+"""Standard deviation in pixels of the smoothing of dynamic frames."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +58,21 @@ class Seen:
     ----------
     views : its input. emission : restored counts at efficiency 1, ``(n, views, bins)``. unit : counts that an image
         value of 1 stands for, in counts a bin per pixel side ``(n,)``. level : mean trues in a bin ``(n,)``.
+    surprise : see :func:`surprise`.
     """
 
     views: Views
     emission: torch.Tensor
     unit: torch.Tensor
     level: torch.Tensor
+    surprise: torch.Tensor
 
     def look(self, grid: ImageGrid, projector: Projector, fov_mm: float) -> Look:
         """What is judged for familiarity, over a field of view; `grid` is the image's in mm."""
         explained = projector(self.views.image) * self.unit[:, None, None]
         size = self.emission.square().mean(dim=(-2, -1)).clamp_min(1e-12)
         misfit = ((explained - self.emission).square().mean(dim=(-2, -1)) / size).clamp_min(1e-8).log()
-        return Look(features(self.views.image, grid, fov_mm), misfit, self.level.clamp_min(1e-3).log())
+        return Look(features(self.views.image, grid, fov_mm), misfit, self.level.clamp_min(1e-3).log(), self.surprise)
 
 
 @torch.no_grad()
@@ -84,7 +91,26 @@ def see(restorer: Restorer, scan: Counts, frames: Frames | None = None) -> Seen:
     moving = torch.zeros(len(image), FRAMES, bins, bins)
     if frames is not None:
         for k in range(FRAMES):
-            one = restorer(frames.counts[:, k], scan.efficiency, frames.background[:, k], scan.bin_mm)
-            moving[:, k] = fbp(one, restorer.projector).clamp_min(0) / (unit * frames.length[:, k])[column]
+            size, one = restorer.start(frames.counts[:, k], scan.efficiency, frames.background[:, k])
+            moving[:, k] = gaussian_blur(one, FRAME_BLUR) * (size / (unit * frames.length[:, k]))[column]
     level = (scan.counts - scan.background).mean(dim=(-2, -1))
-    return Seen(Views(image, raw, mu, moving), emission, unit, level)
+    shock = surprise(scan.counts, scan.efficiency * emission + scan.background)
+    return Seen(Views(image, raw, mu, moving), emission, unit, level, shock)
+
+
+def surprise(counts: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+    """By how many standard deviations counts ``(n, views, bins)`` differ more from their expectation than Poisson's.
+
+    Mean of ``(y - m)^2 / m`` over bins, and over blocks of 2 x 2 and 4 x 4 of them, less 1, over its standard deviation
+    under Poisson statistics, ``sqrt(sum(2 + 1/m)) / N``; the largest of the three ``(n,)``.
+    """
+    found = []
+    for side in (1, 2, 4):
+        y, m = (F.avg_pool2d(x[:, None], side)[:, 0] * side**2 for x in (counts, expected))
+        used = m > 0.02 * m.amax(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
+        number = used.sum(dim=(-2, -1)).clamp_min(1)
+        m = m.clamp_min(1e-6)
+        mean = ((y - m).square() / m * used).sum(dim=(-2, -1)) / number
+        spread = ((2 + 1 / m) * used).sum(dim=(-2, -1)).sqrt() / number
+        found.append((mean - 1) / spread.clamp_min(1e-6))
+    return torch.stack(found).amax(dim=0)

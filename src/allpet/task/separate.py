@@ -12,7 +12,18 @@ from allpet.model.prompt import TRACERS as WORDS
 from allpet.scan.core import Scan
 from allpet.scan.tracers import TRACERS
 from allpet.task.gather import Gather
-from allpet.task.planes import SAMPLES, Progress, bare, begin, check_samples, draws, parts, question, temper
+from allpet.task.planes import (
+    SAMPLES,
+    Progress,
+    bare,
+    begin,
+    calibration_for,
+    check_samples,
+    draws,
+    parts,
+    question,
+    temper,
+)
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET, Result
@@ -77,9 +88,14 @@ def separate(
         if samples:
             made = [part.counts_of(x, model) for x in draws(mean[:, 0], doubt[:, 0], samples, seed, part.first)]
             spread.append(part.efficiency * part.up(torch.stack(made).std(dim=0) * factor))
-    plain = bare(scan.with_sinogram(torch.cat(first), background=None, counts_per_unit=None))
+    plain = bare(scan.with_sinogram(torch.cat(first), background=None))
     result, other = (
-        plain.with_sinogram(torch.cat(x), tracer=word, isotope=TRACERS[word].isotope.name)
+        plain.with_sinogram(
+            torch.cat(x),
+            tracer=word,
+            isotope=TRACERS[word].isotope.name,
+            counts_per_unit=calibration_for(scan, words.tracer, word),
+        )
         for x, word in ((first, words.tracer), (second, words.to))
     )
     std = result.with_sinogram(torch.cat(spread)) if spread else None

@@ -21,7 +21,7 @@ from allpet.task import TASKS
 from allpet.train.pairs import PairSet
 from allpet.uncertainty import LEVEL, NORMAL, image_factor
 
-PEOPLE = 240
+PEOPLE = 200
 """People of each region and tracer behind what is familiar; half as many again, others, say what is usual."""
 COUNTS = (1e5, 1.5e6)
 MANY = (1e6, 5e6)
@@ -56,7 +56,7 @@ def look_at(model: AllPET, data: Dataset) -> Look:
     projector = model.need("restorer").projector
     scan = data.scan()
     looks = [p.seen.look(p.grid, projector, data.beam.fov_mm) for p in parts(model, scan, scan.attenuation)]
-    return Look(*(torch.cat([getattr(x, name) for x in looks]) for name in ("features", "misfit", "level")))
+    return Look(*(torch.cat([getattr(x, name) for x in looks]) for name in vars(looks[0])))
 
 
 def _people(

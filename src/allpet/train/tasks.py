@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from allpet.model.allpet import CONFIG, AllPET
 from allpet.model.translator import Translator
@@ -18,6 +19,8 @@ FLOOR = 1e-4
 """Relative square error below which a pair counts as right."""
 COLD = 0.3
 """Added to the truth in the relative error of a pixel, in units of the scan."""
+ORGAN = 8
+"""Side in pixels of the fields over which the mean shall be right, too."""
 DOUBT = 0.2
 """Weight of the standard deviation's likelihood in the loss."""
 
@@ -32,7 +35,8 @@ def base_model(folder: Path) -> AllPET:
 
 
 def translation_loss(network: Translator, pairs: PairSet) -> torch.Tensor:
-    """Mean over pairs of log relative square error, relative absolute error, and misfit of the stated deviation.
+    """Mean over pairs of log relative square error, relative absolute error of pixels and of fields, and misfit of the
+    stated deviation.
 
     The deviation's term is the negative log-likelihood of a Laplace distribution about the (fixed) mean.
     """
@@ -42,6 +46,8 @@ def translation_loss(network: Translator, pairs: PairSet) -> torch.Tensor:
     error = mean - target
     square = error.square().mean(dim=(-2, -1)) / target.square().mean(dim=(-2, -1)).clamp_min(1e-6)
     relative = (error.abs() / (target + COLD)).mean(dim=(-2, -1))
+    wide, around = F.avg_pool2d(error, ORGAN).abs(), F.avg_pool2d(target, ORGAN)
+    relative = relative + (wide / (around + COLD)).mean(dim=(-2, -1))
     doubt = spread.clamp_min(1e-4)
     misfit = (error.detach().abs() / doubt + doubt.log()).mean(dim=(-2, -1))
     each = (square + FLOOR).log() + relative + DOUBT * misfit
