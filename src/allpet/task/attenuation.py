@@ -105,8 +105,9 @@ def attenuation(
         gather.look(part)
         with torch.no_grad():
             mean, own_doubt = corrector(part.seen.views, question("low-dose", words, part))
-        gather.keep(part, mean[:, 0], own_doubt[:, 0])
-        expected.append(part.ratio(mean[:, 0], model) * part.trues() / lost)
+        image = gather.trusted(part, mean[:, 0])
+        gather.keep(part, image, own_doubt[:, 0])
+        expected.append(part.trues(part.corrected(image, model)) / lost)
         if samples:
             off = [depth(mu) - depth(mumap[some]) for mu in draws(mumap[some], doubt[some], samples, seed, part.first)]
             wobble = expected[-1] * torch.stack(off).exp().std(dim=0)
@@ -116,8 +117,8 @@ def attenuation(
     factor = temper(model, "attenuation", "sinogram")
     result = bare(scan.with_sinogram(torch.cat(expected), attenuation=None, background=None))
     std = result.with_sinogram(torch.cat(spread) * factor) if spread else None
-    image = Image(mumap, own, MU, plane_mm=scan.plane_mm, **scan.acquired())
-    extras = {"-mumap": image, **gather.extras(scan)}
+    written = Image(mumap, own, MU, plane_mm=scan.plane_mm, **scan.acquired())
+    extras = {"-mumap": written, **gather.extras(scan)}
     return Result(result, std, (*notes, *gather.notes()), extras, gather.strangeness)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from allpet.model.familiar import Verdict, warnings
+from allpet.model.familiar import LIMIT, Verdict, warnings
 from allpet.scan.core import Image, Scan
 from allpet.scan.units import ACTIVITY, UNCALIBRATED
 from allpet.task.planes import Part, Words, temper
@@ -39,6 +39,21 @@ class Gather:
         self.grid = part.grid
         look = partial(part.seen.look, part.grid, self.model.need("restorer").projector)
         self.verdicts.append(self.model.familiar(look, tracer, self.words.region))
+
+    def trusted(self, part: Part, mean: torch.Tensor) -> torch.Tensor:
+        """The translator's image of planes just looked at, but the restored one where they are unfamiliar, or where it
+        is not told tracer and region.
+
+        An adapted translator is trusted everywhere: it was made for such scans.
+        """
+        if self.task in self.model.adapted:
+            return mean
+        if self.words.tracer is None or self.words.region is None:
+            return part.seen.views.image
+        if not self.verdicts:
+            return mean
+        strange = self.verdicts[-1].strangeness > LIMIT
+        return torch.where(strange[:, None, None], part.seen.views.image, mean)
 
     def keep(self, part: Part, mean: torch.Tensor, deviation: torch.Tensor) -> None:
         """Keep an image in units of the scan and its stated deviation, both ``(n, bins, bins)``."""

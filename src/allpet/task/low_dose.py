@@ -27,9 +27,9 @@ def low_dose(
 ) -> Result:
     """Expected full-dose counts of every plane, on the scan's own grid.
 
-    The restorer gives the expected emission on the model's grid; it is carried to the scan's own lines, where what it
-    left unexplained is put back as far as it stands out of Poisson noise. The translator corrects the image once more,
-    told the tracer and the region, and states the error.
+    The restorer gives the expected emission on the model's grid. The translator corrects its image (only where tracer
+    and region are known and the planes are familiar) and states the error. The emission is carried to the scan's own
+    lines, where what it left unexplained is put back as far as it stands out of Poisson noise.
 
     Parameters
     ----------
@@ -67,9 +67,9 @@ def low_dose(
         gather.look(part)
         with torch.no_grad():
             mean, doubt = translator(part.seen.views, question("low-dose", words, part))
-        image = mean[:, 0]
+        image = gather.trusted(part, mean[:, 0])
         gather.keep(part, image, doubt[:, 0])
-        expected.append((part.ratio(image, model) * part.trues() + part.background) / dose_fraction)
+        expected.append((part.trues(part.corrected(image, model)) + part.background) / dose_fraction)
         if samples:
             made = [part.counts_of(x, model) for x in draws(image, doubt[:, 0], samples, seed, part.first)]
             deviation = torch.stack(made).std(dim=0) * factor

@@ -110,10 +110,19 @@ class Part:
         """Emission on the model's grid to that at the scan's lines."""
         return self.carrier.up(emission / self.peak)
 
-    def trues(self) -> torch.Tensor:
-        """Expected counts without background at the scan's lines, at its own dose and resolution, >= 0."""
-        estimate = self.efficiency * self.up(self.seen.emission) + self.background
+    def trues(self, emission: torch.Tensor | None = None) -> torch.Tensor:
+        """Expected counts without background at the scan's lines, at its own dose and resolution, >= 0.
+
+        Parameters
+        ----------
+        emission : estimate on the model's grid, default the restored one; what the data hold beyond it is put back.
+        """
+        estimate = self.efficiency * self.up(self.seen.emission if emission is None else emission) + self.background
         return (put_back(self.scan.sinogram, estimate, self.scan.live) - self.background).clamp_min(0)
+
+    def corrected(self, image: torch.Tensor, model: AllPET) -> torch.Tensor:
+        """The restored emission, changed by what another image has more or less than the present one."""
+        return (self.seen.emission + self.counts_of(image - self.seen.views.image, model)).clamp_min(0)
 
     def counts_of(self, image: torch.Tensor, model: AllPET) -> torch.Tensor:
         """Images in units of the scan ``(n, bins, bins)`` to emission on the model's grid, in counts."""
