@@ -23,7 +23,7 @@ from allpet.task.carry import Carrier
 from allpet.task.planes import working_beam
 from allpet.train.watch import peak_mib
 
-WIDTHS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+WIDTHS = (1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0)
 
 
 def log_likelihood(counts: torch.Tensor, expected: torch.Tensor, live: torch.Tensor) -> float:
