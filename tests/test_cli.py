@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from allpet import __version__
-from allpet.cli import beside_name, main
+from allpet.cli import main
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam
 from allpet.io import read, write
@@ -22,6 +22,7 @@ from allpet.io.store import open_store
 from allpet.model import Result
 from allpet.scan import Image, Scan
 from allpet.scan.units import ACTIVITY_MM
+from allpet.terminal import beside_name
 
 SMALL = ["--views", "32", "--bins", "32"]
 needs_data = pytest.mark.skipif("ALLPET_DATA" not in os.environ, reason="ALLPET_DATA is unset")
