@@ -57,7 +57,10 @@ def test_bad_task_commands_leave_nothing(model, tmp_path, capsys):
         (["apply", "delayed", store, "--to", "PSMA", "--out", str(out), "--model", str(model)], "it is for convert"),
         (["apply", "delayed", store, "--out", str(tmp_path / "x.nii.gz")], "its ending stands for image"),
         (["adapt", "convert", "--pairs", store, "--out", str(tmp_path / "m"), "--model", str(model)], "needs its own"),
-        (["adapt", "delayed", "--pairs", "nowhere.zarr", "--out", str(tmp_path / "m")], "nowhere.zarr: does not exist"),
+        (
+            ["adapt", "delayed", "--pairs", "nowhere.zarr", "--out", str(tmp_path / "m")],
+            "nowhere.zarr: there is no such dataset store",
+        ),
     ):
         capsys.readouterr()
         assert main(words) == 2

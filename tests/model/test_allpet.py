@@ -116,7 +116,7 @@ def test_bad_models_and_options(tmp_path):
     ):
         with pytest.raises(AllpetError, match=message):
             model.generate("FDG brain", **options)
-    with pytest.raises(AllpetError, match="'chest' is unknown; known tracers: FDG; known regions: brain"):
+    with pytest.raises(AllpetError, match="'chest' is unknown; known tracers: FDG, PSMA; known regions: brain"):
         model.generate("FDG chest")
     with pytest.raises(AllpetError, match="not trained on; known: FDG brain"):
         model.generate(Prompt("PSMA", "brain"))
