@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from allpet.errors import AllpetError
 from allpet.generation import SCAN_KINDS
 from allpet.io import writable
-from allpet.terminal import as_image, as_scan, beside_name, ending, given, planes_done
+from allpet.terminal import as_image, as_scan, beside_name, given, planes_done
 
 In = Positional[Annotated[Path, arg(metavar="IN")]]
 Task = Positional[Annotated[str, arg(metavar="TASK")]]
@@ -76,14 +76,13 @@ class Apply:
             result = model.apply(self.task, scan, seed=self.seed, progress=progress, **known)
         for note in result.notes:
             print(f"note: {note}", file=sys.stderr)
+        model_hash = model.hash
         outputs = {"": result.expected, "-std": result.std, **result.extras}
         for suffix, value in outputs.items():
             if value is None:
                 continue
-            path = beside_name(self.out, suffix) if suffix else self.out
-            if isinstance(value, Image):
-                path = path.with_name(path.name[: len(path.name) - len(ending(path))] + ".nii.gz")
-            save(value, path, self.seed, model.hash)
+            path = beside_name(self.out, suffix, ".nii.gz" if isinstance(value, Image) else None)
+            save(value, path, self.seed, model_hash)
             print(path)
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from tyro.conf import Positional, arg, subcommand
+from tyro.conf import subcommand
 
 from allpet import __version__
-from allpet.application import Adapt, Apply
+from allpet.application import Adapt, Apply, In
 from allpet.errors import AllpetError
 from allpet.evaluation import Evaluate, File
 from allpet.generation import Generate
@@ -26,7 +26,6 @@ from allpet.provenance import RUNNING
 from allpet.simulation import Out, Simulate
 from allpet.terminal import as_image, as_scan
 
-In = Positional[Annotated[Path, arg(metavar="IN")]]
 STYLE = (tyro.conf.DisallowNone, tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
 
 

@@ -21,9 +21,9 @@ def ending(path: Path) -> str:
     return ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
 
 
-def beside_name(path: Path, suffix: str) -> Path:
-    """``scan.hs``, ``-std`` -> ``scan-std.hs``."""
-    return path.with_name(path.name[: len(path.name) - len(ending(path))] + suffix + ending(path))
+def beside_name(path: Path, suffix: str, kind: str | None = None) -> Path:
+    """``scan.hs``, ``-std`` -> ``scan-std.hs``; with another ending, `kind`, where one is given."""
+    return path.with_name(path.name[: len(path.name) - len(ending(path))] + suffix + (kind or ending(path)))
 
 
 @contextmanager

@@ -60,7 +60,7 @@ class AllPET:
     Parameters
     ----------
     first_stage, denoiser, restorer, translator, familiar : its parts; a part that is not trained yet is None.
-    config : words it was trained on, fields of view, amplitudes, temperature, training record.
+    config : words it was trained on, fields of view, amplitudes, calibration of deviations, training record.
     """
 
     def __init__(

@@ -80,14 +80,20 @@ class Restorer(nn.Module):
         return scale, image / scale[:, None, None]
 
     def forward(
-        self, counts: torch.Tensor, efficiency: torch.Tensor, background: torch.Tensor, bin_mm: torch.Tensor
+        self,
+        counts: torch.Tensor,
+        efficiency: torch.Tensor,
+        background: torch.Tensor,
+        bin_mm: torch.Tensor,
+        started: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Emission lambda such that ``counts ~ Poisson(efficiency * lambda + background)``.
 
-        All sinograms ``(n, views, bins)``, counts; ``bin_mm`` (n,). Returns the same shape, >= 0.
+        All sinograms ``(n, views, bins)``, counts; ``bin_mm`` (n,); `started` what :meth:`start` gives of them, where
+        it is known already. Returns the same shape, >= 0.
         """
         bins = counts.shape[-1]
-        scale, first = self.start(counts, efficiency, background)
+        scale, first = started or self.start(counts, efficiency, background)
         cond = self.condition((counts - background).mean(dim=(-2, -1)), bin_mm)
         unit = bins / 2
         smooth = [gaussian_blur(first, sigma) for sigma in BLURS]

@@ -6,8 +6,7 @@ counts, background, attenuation and dynamic frames as channels and returns expec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from allpet.io.store import open_store
 from allpet.model.moebius import PlaneConv, UNet
 from allpet.model.prompt import REGIONS, TASKS, TRACERS
 from allpet.model.restorer import Restorer, gaussian_blur
@@ -25,12 +23,12 @@ from allpet.precision import autocast
 from allpet.scan.dataset import Dataset
 from allpet.train.augment import turn
 from allpet.train.muon import muon
-from allpet.train.pairs import facts_of, rows_of
+from allpet.train.pairs import Pairs, facts_of, rows_of
 from allpet.train.samples import apart
 
 
 @dataclass(frozen=True)
-class PlainPairs:
+class PlainPairs(Pairs):
     """Pairs as sinograms over their mean trues.
 
     Parameters
@@ -38,38 +36,6 @@ class PlainPairs:
     stack : counts less background, background, depth of attenuation and frames, ``(n, 9, views, bins)``, float16.
     target : expected trues of both results ``(n, 2, views, bins)``, float16. unit : mean trues in a bin ``(n,)``.
     """
-
-    stack: torch.Tensor
-    target: torch.Tensor
-    question: Ask
-    subject: torch.Tensor
-    unit: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.stack)
-
-    def __getitem__(self, index: torch.Tensor | slice) -> PlainPairs:
-        parts = {name: getattr(self, name)[index] for name in ("stack", "target", "question", "subject", "unit")}
-        return PlainPairs(**parts)
-
-    @classmethod
-    def load(cls, paths: Sequence[str | Path], restorer: Restorer) -> PlainPairs:
-        """Read stores of pairs; the restorer only says which size is meant."""
-        sets = []
-        for number, path in enumerate(paths):
-            store = open_store(path)
-            data = Dataset({name: store.rows(name) for name in store}, store.beam, store.attributes)
-            found = cls.from_dataset(data, restorer, str(path))
-            sets.append(replace(found, subject=found.subject + 1_000_000 * number))
-        return cls.join(sets)
-
-    @classmethod
-    def join(cls, sets: Sequence[PlainPairs]) -> PlainPairs:
-        """Several as one."""
-        questions = [vars(s.question) for s in sets]
-        joined = Ask(**{name: torch.cat([q[name] for q in questions]) for name in questions[0]})
-        parts = {name: torch.cat([getattr(s, name) for s in sets]) for name in ("stack", "target", "subject", "unit")}
-        return cls(question=joined, **parts)
 
     @classmethod
     def from_dataset(cls, data: Dataset, restorer: Restorer, name: str = "the data set") -> PlainPairs:
@@ -108,12 +74,6 @@ class PlainPairs:
         subject = torch.from_numpy(np.asarray(data["subject"])).long()
         stack = torch.cat([stack, moving], dim=1).clamp(-6e4, 6e4)
         return cls(stack.half(), target.clamp_max(6e4).half(), question, subject, unit)
-
-    def fingerprint(self) -> str:
-        """16 hex digits that change with the data."""
-        import hashlib
-
-        return hashlib.sha256(self.stack.numpy().tobytes() + self.target.numpy().tobytes()).hexdigest()[:16]
 
 
 class PlainNet(nn.Module):

@@ -17,7 +17,6 @@ from allpet.task.gather import Gather
 from allpet.task.planes import (
     PLANES,
     SAMPLES,
-    Part,
     Progress,
     Words,
     bare,
@@ -109,11 +108,11 @@ def attenuation(
         gather.keep(part, image, own_doubt[:, 0])
         expected.append(part.trues(part.corrected(image, model)) / lost)
         if samples:
-            off = [depth(mu) - depth(mumap[some]) for mu in draws(mumap[some], doubt[some], samples, seed, part.first)]
+            own_depth = depth(mumap[some])
+            off = [depth(mu) - own_depth for mu in draws(mumap[some], doubt[some], samples, seed, part.first)]
             wobble = expected[-1] * torch.stack(off).exp().std(dim=0)
-            spread.append(
-                (wobble.square() + (_noise(model, own_doubt[:, 0], part, samples, seed) / lost).square()).sqrt()
-            )
+            noise = part.deviation(part.seen.views.image, own_doubt[:, 0], samples, seed, model) / lost
+            spread.append((wobble.square() + noise.square()).sqrt())
     factor = temper(model, "attenuation", "sinogram")
     result = bare(scan.with_sinogram(torch.cat(expected), attenuation=None, background=None))
     std = result.with_sinogram(torch.cat(spread) * factor) if spread else None
@@ -139,12 +138,6 @@ def _predict(model: AllPET, scan: Scan, words: Words, progress: Progress | None)
         found.append(torch.stack([mean[:, 0], doubt[:, 0] * temper(model, "attenuation", "mumap")]) * WATER)
     mu, deviation = torch.cat(found, dim=1)
     return mu, deviation
-
-
-def _noise(model: AllPET, doubt: torch.Tensor, part: Part, samples: int, seed: int) -> torch.Tensor:
-    """Standard deviation of the restored trues at the scan's lines, the mu map taken for certain."""
-    made = [part.counts_of(x, model) for x in draws(part.seen.views.image, doubt, samples, seed, part.first)]
-    return part.efficiency * part.up(torch.stack(made).std(dim=0))
 
 
 def agreement(predicted: torch.Tensor, given: torch.Tensor) -> str:

@@ -25,7 +25,6 @@ from allpet.task.planes import (
     begin,
     calibration_for,
     check_samples,
-    draws,
     parts,
     question,
     temper,
@@ -164,8 +163,7 @@ def _predict(
         own = part.seen.views.image * decay
         change.append(torch.where(own > SEEN, 100 * (image / own.clamp_min(SEEN) - 1), 0.0))
         if samples:
-            made = [part.counts_of(x, model) for x in draws(image, doubt[:, 0], samples, seed, part.first)]
-            spread.append(part.efficiency * part.up(torch.stack(made).std(dim=0) * factor))
+            spread.append(part.deviation(image, doubt[:, 0], samples, seed, model) * factor)
     result = bare(scan.with_sinogram(torch.cat(expected), background=None))
     std = result.with_sinogram(torch.cat(spread)) if spread else None
     extras = gather.extras(scan)

@@ -9,7 +9,7 @@ import torch
 from allpet.errors import AllpetError
 from allpet.scan.core import Scan
 from allpet.task.gather import Gather
-from allpet.task.planes import SAMPLES, Progress, bare, begin, check_samples, draws, parts, question, temper
+from allpet.task.planes import SAMPLES, Progress, bare, begin, check_samples, parts, question, temper
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET, Result
@@ -71,9 +71,7 @@ def low_dose(
         gather.keep(part, image, doubt[:, 0])
         expected.append((part.trues(part.corrected(image, model)) + part.background) / dose_fraction)
         if samples:
-            made = [part.counts_of(x, model) for x in draws(image, doubt[:, 0], samples, seed, part.first)]
-            deviation = torch.stack(made).std(dim=0) * factor
-            spread.append(part.efficiency * part.up(deviation) / dose_fraction)
+            spread.append(part.deviation(image, doubt[:, 0], samples, seed, model) * (factor / dose_fraction))
     full = None if scan.background is None else scan.background / dose_fraction
     result = bare(scan.with_sinogram(torch.cat(expected), background=full, dose_fraction=1.0))
     std = result.with_sinogram(torch.cat(spread), background=None) if spread else None

@@ -129,6 +129,13 @@ class Part:
         projector = model.need("restorer").projector
         return projector(image) * self.seen.unit[:, None, None]
 
+    def deviation(
+        self, mean: torch.Tensor, spread: torch.Tensor, samples: int, seed: int, model: AllPET
+    ) -> torch.Tensor:
+        """Standard deviation of the trues at the scan's lines, given the image's; see :func:`draws`."""
+        made = [self.counts_of(image, model) for image in draws(mean, spread, samples, seed, self.first)]
+        return self.efficiency * self.up(torch.stack(made).std(dim=0))
+
     def ratio(self, image: torch.Tensor, model: AllPET) -> torch.Tensor:
         """By what the scan's trues have to be multiplied so that they show another image, at the scan's lines."""
         other, own = (self.up(self.counts_of(x, model)) for x in (image, self.seen.views.image))

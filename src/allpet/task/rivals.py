@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from allpet.model.translator import WATER
 from allpet.project import Projector
 from allpet.recon import osem
 from allpet.scan.dataset import Dataset
@@ -21,7 +22,6 @@ WIDTHS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 """Widths in bins that the Gaussian is chosen from."""
 INSIDE = 0.25
 """Share of the median uptake of the uncorrected image's brightest half that marks the body."""
-WATER = 0.0096
 
 
 def rows(data: Dataset, name: str) -> torch.Tensor:

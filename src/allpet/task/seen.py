@@ -78,12 +78,12 @@ class Seen:
 @torch.no_grad()
 def see(restorer: Restorer, scan: Counts, frames: Frames | None = None) -> Seen:
     """Restore the planes, and dynamic frames where there are any, and put them into the network's units."""
-    emission = restorer(scan.counts, scan.efficiency, scan.background, scan.bin_mm)
+    scale, first = restorer.start(scan.counts, scan.efficiency, scan.background)
+    emission = restorer(scan.counts, scan.efficiency, scan.background, scan.bin_mm, (scale, first))
     bins = emission.shape[-1]
     unit = emission.mean(dim=(-2, -1)).clamp_min(1e-6) * (2 / bins)
     column = (slice(None), None, None)
     image = fbp(emission, restorer.projector).clamp_min(0) / unit[column]
-    scale, first = restorer.start(scan.counts, scan.efficiency, scan.background)
     raw = gaussian_blur(first, 1.0) * (scale / unit)[column]
     mu = torch.zeros_like(image)
     if scan.depth is not None:

@@ -19,7 +19,6 @@ from allpet.task.planes import (
     begin,
     calibration_for,
     check_samples,
-    draws,
     parts,
     question,
     temper,
@@ -86,8 +85,7 @@ def separate(
         first.append(mine)
         second.append(theirs)
         if samples:
-            made = [part.counts_of(x, model) for x in draws(mean[:, 0], doubt[:, 0], samples, seed, part.first)]
-            spread.append(part.efficiency * part.up(torch.stack(made).std(dim=0) * factor))
+            spread.append(part.deviation(mean[:, 0], doubt[:, 0], samples, seed, model) * factor)
     plain = bare(scan.with_sinogram(torch.cat(first), background=None))
     result, other = (
         plain.with_sinogram(

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -32,13 +33,13 @@ CHUNK = 8
 
 
 @dataclass(frozen=True)
-class PairSet:
-    """Pairs of one or several tasks, ready for the translator.
+class Pairs(ABC):
+    """Pairs of one or several tasks: what a network sees, what it is asked, what it should answer.
 
     Parameters
     ----------
-    stack : :meth:`Views.stack` ``(n, 9, bins, bins)``, float16. target : both results ``(n, 2, bins, bins)``, float16.
-    question : what is asked. subject : unique number ``(n,)``. unit : counts that an image value of 1 stands for.
+    stack : seen, ``(n, channels, rows, columns)``, float16. target : both results ``(n, 2, rows, columns)``, float16.
+    question : what is asked. subject : unique number ``(n,)``. unit : what a value of 1 stands for ``(n,)``.
     """
 
     stack: torch.Tensor
@@ -50,15 +51,8 @@ class PairSet:
     def __len__(self) -> int:
         return len(self.stack)
 
-    def __getitem__(self, index: torch.Tensor | slice) -> PairSet:
-        return PairSet(
-            self.stack[index], self.target[index], self.question[index], self.subject[index], self.unit[index]
-        )
-
-    @property
-    def views(self) -> Views:
-        """What the network sees, float32."""
-        return Views.unstack(self.stack.float())
+    def __getitem__(self, index: torch.Tensor | slice) -> Self:
+        return type(self)(**{name: value[index] for name, value in vars(self).items()})
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -71,7 +65,7 @@ class PairSet:
         return self.question.task == WORDS.index("attenuation") + 1
 
     @classmethod
-    def join(cls, sets: Sequence[PairSet]) -> PairSet:
+    def join(cls, sets: Sequence[Self]) -> Self:
         """Several as one."""
         questions = [vars(s.question) for s in sets]
         joined = Ask(**{name: torch.cat([q[name] for q in questions]) for name in questions[0]})
@@ -79,7 +73,7 @@ class PairSet:
         return cls(question=joined, **parts)
 
     @classmethod
-    def load(cls, paths: Sequence[str | Path], restorer: Restorer, count: int | None = None) -> PairSet:
+    def load(cls, paths: Sequence[str | Path], restorer: Restorer, count: int | None = None) -> Self:
         """Read stores of pairs (``allpet simulate --task``, or a user's own); `count`: the first ones of each only.
 
         Raises
@@ -96,11 +90,9 @@ class PairSet:
         return cls.join(sets)
 
     @classmethod
-    def from_dataset(cls, data: Dataset, restorer: Restorer, name: str = "the data set") -> PairSet:
-        """Restore and describe the pairs of a data set; errors as :meth:`load`."""
-        facts = facts_of(data, restorer, name)
-        parts = [_pairs(data, restorer, facts, slice(k, k + CHUNK)) for k in range(0, len(data), CHUNK)]
-        return cls.join(parts)
+    @abstractmethod
+    def from_dataset(cls, data: Dataset, restorer: Restorer, name: str = "the data set") -> Self:
+        """All pairs of a data set; errors as :meth:`load`."""
 
     def fingerprint(self) -> str:
         """16 hex digits that change with the data."""
@@ -108,6 +100,27 @@ class PairSet:
         for value in (self.stack, self.target, *vars(self.question).values()):
             digest.update(value.numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class PairSet(Pairs):
+    """Pairs ready for the translator: images in units of the scan.
+
+    `stack` is that of :meth:`Views.stack`, ``(n, 9, bins, bins)``; `unit` the counts that an image value of 1 stands
+    for.
+    """
+
+    @property
+    def views(self) -> Views:
+        """What the network sees, float32."""
+        return Views.unstack(self.stack.float())
+
+    @classmethod
+    def from_dataset(cls, data: Dataset, restorer: Restorer, name: str = "the data set") -> PairSet:
+        """Restore and describe the pairs of a data set; errors as :meth:`load`."""
+        facts = facts_of(data, restorer, name)
+        parts = [_pairs(data, restorer, facts, slice(k, k + CHUNK)) for k in range(0, len(data), CHUNK)]
+        return cls.join(parts)
 
 
 def facts_of(data: Dataset, restorer: Restorer, name: str) -> dict[str, Any]:
@@ -197,8 +210,7 @@ def _pairs(data: Dataset, restorer: Restorer, facts: dict[str, Any], some: slice
                 dim=(-2, -1)
             )
             value = image * (mean * image.shape[-1] / image.sum(dim=(-2, -1)).clamp_min(1e-6))[column]
-            dose = share if facts["task"] in ("low-dose", "delayed", "convert", "separate") else 1.0
-            target[:, k] = value * (dose / seen.unit)[column]
+            target[:, k] = value * (share / seen.unit)[column]
     subject = torch.from_numpy(np.asarray(data["subject"][some])).long()
     stack = seen.views.stack().clamp(-6e4, 6e4)
     return PairSet(stack.half(), target.clamp_max(6e4).half(), question, subject, seen.unit)
@@ -247,5 +259,4 @@ def forgotten(pairs: PairSet, rng: torch.Generator, word: float = 0.1, frames: f
     for where, channels, flag in ((drop[2], slice(2, 3), 4), (drop[3], slice(3, None), 5)):
         stack[:, channels] = stack[:, channels] * (~where)[:, None, None, None]
         told[:, flag] = told[:, flag] * ~where
-    question = Ask(**{**vars(question), **known, "told": told})
-    return PairSet(stack, pairs.target, question, pairs.subject, pairs.unit)
+    return replace(pairs, stack=stack, question=replace(question, told=told, **known))

@@ -59,7 +59,7 @@ class Tasks:
 
     Parameters
     ----------
-    data : pairs, restored. turned : whether they are moved at random.
+    data : pairs, restored. start : translator to go on from; default a new one.
     """
 
     rate, ema, batch = 2e-3, 0.998, 16
