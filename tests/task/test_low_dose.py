@@ -11,7 +11,7 @@ from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam, RingBeam
 from allpet.scan import Scan
 from allpet.task.baselines import LinearMMSE, gaussian_estimate
-from allpet.task.carry import Carrier
+from allpet.scan.carry import Carrier
 from allpet.task.planes import working_beam
 from allpet.task.put_back import put_back
 from model_support import tiny

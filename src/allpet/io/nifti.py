@@ -33,6 +33,7 @@ from allpet.geometry import ImageGrid
 from allpet.io.files import check_aspect, check_finite, file_size, replacing, square
 from allpet.io.images import UNKNOWN_UNIT
 from allpet.scan.core import Acquired, Image
+from allpet.scan.units import LABEL
 
 CENTRE = "nifti centre (mm)"
 MAX_BYTES = 1 << 34
@@ -242,7 +243,7 @@ def position_of(image: Image) -> np.ndarray:
 
 
 def write_nifti(image: Image, path: Path | str) -> None:
-    """Write an image as float32 NIfTI; nothing is left where it fails.
+    """Write an image as float32 NIfTI, labels as unsigned integers; nothing is left where it fails.
 
     Raises
     ------
@@ -255,7 +256,10 @@ def write_nifti(image: Image, path: Path | str) -> None:
     steps = -np.array([pixel_mm, pixel_mm, plane_mm])
     affine = np.diag([*steps, 1.0])
     affine[:3, 3] = position_of(image) - steps * (np.array([n, n, len(image)]) - 1) / 2
-    nifti = nibabel.Nifti1Image(image.array.detach().cpu().numpy().transpose(2, 1, 0), affine)
+    array = image.array.detach().cpu().numpy()
+    if image.unit == LABEL:
+        array = array.astype(np.uint16 if array.max(initial=0) > 255 else np.uint8)
+    nifti = nibabel.Nifti1Image(array.transpose(2, 1, 0), affine)
     nifti.header.set_xyzt_units("mm", "sec")
     nifti.header["descrip"] = f"allpet unit={image.unit}".encode()[:79]
     nifti.set_qform(affine, 1)

@@ -1,4 +1,4 @@
-"""Parts that sum to the whole: positive/negative split and attention, both exactly reversible."""
+"""Parts that sum to the whole: positive/negative split, exactly reversible."""
 
 from __future__ import annotations
 
@@ -36,22 +36,3 @@ def split(sinogram: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, tor
         raise AllpetError("mask has values outside [0, 1]; divide the projected mask by its maximum")
     negative = sinogram - mask * sinogram
     return sinogram - negative, negative
-
-
-def attention(mask: torch.Tensor, projector: Projector, strength: float = 1.0) -> torch.Tensor:
-    """Transparent attention weights ``W = 1 + strength * A m / max(A m)``; no learned parameter.
-
-    The maximum is that of the whole scan (all planes of ``mask``), so that planes keep their
-    proportion. ``s * W`` emphasises, ``/ W`` gives s back; an empty mask gives W = 1.
-
-    Parameters
-    ----------
-    mask : ``(..., n, n)``, weights >= 0. strength : > -1.
-    """
-    if not strength > -1:
-        raise AllpetError(f"strength is {strength}; it must be above -1, or the emphasis cannot be undone")
-    if bool((mask < 0).any()):
-        raise AllpetError("mask has negative values; weights must be >= 0")
-    projected = projector(mask)
-    peak = projected.amax()
-    return 1 + strength * (projected / peak if float(peak) > 0 else torch.zeros_like(projected))

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 import torch
 
 from allpet.errors import AllpetError
-from allpet.geometry import ParallelBeam, RingBeam
+from allpet.geometry import Geometry, ImageGrid, ParallelBeam, RingBeam
 from allpet.project import Projector
 from allpet.recon.fbp import fbp
 from allpet.recon.mumap import check_mumap, resample_mumap
 from allpet.recon.osem import RELAXATION, mlem, osem
 from allpet.recon.prior import RelativeDifference
 from allpet.recon.psf import check_fwhm
+from allpet.scan.arc import arc_beam
 from allpet.scan.core import Image, Scan
 from allpet.scan.randoms import with_randoms
 from allpet.scan.units import ACTIVITY, COUNTS, UNCALIBRATED
@@ -97,9 +98,7 @@ def reconstruct(
     if across and beta == 0:
         raise AllpetError("neighbours across planes are for the prior; give a beta above 0")
     scan = _with_background(scan if group == 1 else sum_planes(scan, group))
-    beam = _parallel(scan.planes(slice(0, 1))).geometry
-    assert isinstance(beam, ParallelBeam)
-    grid = beam.image_grid(min(beam.bins, LARGEST_GRID) if size is None else size)
+    beam, grid = image_grid_of(scan.geometry, size)
     projector = Projector(beam, grid)
     unit, scale = ACTIVITY, torch.ones(())
     if scan.unit == COUNTS and scan.counts_per_unit is None:
@@ -126,6 +125,19 @@ def reconstruct(
             fwhm_mm / grid.pixel_mm,
         )
     return Image(out, grid, unit, scan.plane_mm, **scan.acquired())
+
+
+def image_grid_of(geometry: Geometry, size: int | None = None) -> tuple[ParallelBeam, ImageGrid]:
+    """The evenly spaced grid that a scan is reconstructed from, and the grid of its images: the one on which regions
+    of the scan are drawn.
+
+    Parameters
+    ----------
+    size : pixels along a side; default one a bin, at most :data:`LARGEST_GRID`.
+    """
+    beam = arc_beam(geometry) if isinstance(geometry, RingBeam) else geometry
+    assert isinstance(beam, ParallelBeam)
+    return beam, beam.image_grid(min(beam.bins, LARGEST_GRID) if size is None else size)
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from allpet.io.listmode import read_listmode
 from allpet.model import AllPET
 from allpet.project import Projector
 from allpet.recon import osem
+from allpet.scan.carry import Carrier
 from allpet.scan.core import Scan
 from allpet.scan.randoms import with_randoms
 from allpet.task.baselines import gaussian_strip
-from allpet.task.carry import Carrier
 from allpet.task.planes import working_beam
 from allpet.train.watch import peak_mib
 

@@ -10,9 +10,9 @@ from allpet.geometry import ImageGrid
 from allpet.model.translator import WATER
 from allpet.project import Projector
 from allpet.recon.mumap import resample_mumap
+from allpet.scan.carry import Carrier
 from allpet.scan.core import Image, Scan
 from allpet.scan.units import MU
-from allpet.task.carry import Carrier
 from allpet.task.gather import Gather
 from allpet.task.planes import (
     PLANES,

@@ -14,11 +14,11 @@ from allpet.geometry import ImageGrid, ParallelBeam
 from allpet.model.restorer import gaussian_blur
 from allpet.model.translator import Ask, ask
 from allpet.scan.arc import line_coordinates
+from allpet.scan.carry import Carrier
 from allpet.scan.core import Scan
 from allpet.scan.randoms import with_randoms
 from allpet.scan.tracers import TRACERS
 from allpet.scan.units import COUNTS
-from allpet.task.carry import Carrier
 from allpet.task.put_back import put_back
 from allpet.task.seen import Counts, Frames, Seen, see
 

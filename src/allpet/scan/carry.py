@@ -9,6 +9,7 @@ at the scan's own lines, so the scan keeps its own resolution and its own gaps.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch.nn import functional as F
@@ -22,11 +23,14 @@ class Carrier:
 
     Parameters
     ----------
-    native : the scan's geometry. model : the parallel-beam grid that the model works on.
+    native : the scan's geometry. model : the parallel-beam grid that the model works on. order : of the interpolation
+    on the way up; "bilinear" never leaves the range of its neighbours.
     """
 
-    def __init__(self, native: Geometry, model: ParallelBeam) -> None:
-        self.native, self.model = native, model
+    def __init__(
+        self, native: Geometry, model: ParallelBeam, order: Literal["bicubic", "bilinear"] = "bicubic"
+    ) -> None:
+        self.native, self.model, self.order = native, model, order
 
     def down(self, sinogram: torch.Tensor) -> torch.Tensor:
         """Share counts (or efficiency) among the model's bins: ``(n, *native) -> (n, views, bins)``."""
@@ -35,7 +39,7 @@ class Carrier:
         return resample(sinogram, self.native, self.model)
 
     def up(self, sinogram: torch.Tensor) -> torch.Tensor:
-        """Interpolate (cubic) at the scan's lines, ``(n, views, bins) -> (n, *native)``; zero outside its grid."""
+        """Interpolate at the scan's lines, ``(n, views, bins) -> (n, *native)``; zero outside its grid."""
         if self.native == self.model:
             return sinogram
         phi, s = line_coordinates(self.native)
@@ -48,5 +52,5 @@ class Carrier:
         x = column / (bins - 1) * 2 - 1
         y = (row + pad) / (cover.shape[1] - 1) * 2 - 1
         where = torch.stack([x, y], dim=-1).float()[None].expand(len(sinogram), -1, -1, -1)
-        out = F.grid_sample(cover[:, None], where, mode="bicubic", padding_mode="zeros", align_corners=True)
+        out = F.grid_sample(cover[:, None], where, mode=self.order, padding_mode="zeros", align_corners=True)
         return out[:, 0].clamp_min(0)
