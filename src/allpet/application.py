@@ -1,11 +1,11 @@
-"""The commands ``allpet apply`` and ``allpet adapt``: thin, like all of the command line."""
+"""The commands ``allpet apply``, ``allpet attend`` and ``allpet adapt``: thin, like all of the command line."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -16,6 +16,19 @@ from allpet.terminal import as_image, as_scan, beside_name, given, planes_done
 
 In = Positional[Annotated[Path, arg(metavar="IN")]]
 Task = Positional[Annotated[str, arg(metavar="TASK")]]
+REGION_FILES = (("-regions", ".json"), ("-audit", ".jsonl"))
+
+
+def regions_for(path: Path, scan: Any) -> Any:
+    """Regions in a file, on the grid of the scan's images."""
+    import torch
+
+    from allpet.io.regions import read_regions
+    from allpet.recon.whole import image_grid_of
+    from allpet.scan import Image
+
+    grid = image_grid_of(scan.geometry)[1]
+    return read_regions(path, Image(torch.zeros(len(scan), *grid.shape), grid, plane_mm=scan.plane_mm))
 
 
 @dataclass
@@ -28,7 +41,7 @@ class Apply:
     """Scan to read."""
     out: Path
     """File to write; beside it -std (all tasks), -second (separate), -mumap.nii.gz (attenuation), -retention.nii.gz
-    (delayed)."""
+    (delayed), -regions.json and -audit.jsonl (with --roi)."""
     prompt: str | None = None
     """[isotope-]TRACER REGION, for separate "A + B REGION"; default: what the header says, else none."""
     dose_fraction: float | None = None
@@ -41,8 +54,11 @@ class Apply:
     """attenuation: mu map in 1/mm (allpet convert CT MU --to-mu) to use instead of a predicted one."""
     samples: int | None = None
     """Draws behind the standard deviation; 0 for none."""
+    roi: Path | None = None
+    """Regions to attend to: a label map (.nii.gz) or shapes (.json); their uptake before and after is written, too."""
     images: bool = False
-    """Write the image behind the result and its standard deviation, too: -image.nii.gz, -image-std.nii.gz."""
+    """Write the image behind the result and its standard deviation, too: -image.nii.gz, -image-std.nii.gz, and with
+    --roi what attention changed: -image-change.nii.gz."""
     seed: int = 0
     """Seed."""
     model: Path | None = None
@@ -71,6 +87,8 @@ class Apply:
         )
         if self.ct is not None:
             known["ct"] = as_image(self.ct, read(self.ct))
+        if self.roi is not None:
+            known["roi"] = regions_for(self.roi, scan)
         model = AllPET.from_pretrained(self.model)
         with planes_done(self.task) as progress:
             result = model.apply(self.task, scan, seed=self.seed, progress=progress, **known)
@@ -83,6 +101,47 @@ class Apply:
                 continue
             path = beside_name(self.out, suffix, ".nii.gz" if isinstance(value, Image) else None)
             save(value, path, self.seed, model_hash)
+            print(path)
+        if self.roi is not None:
+            from allpet.report.attended import write_region_table
+
+            table, log = (beside_name(self.out, suffix, kind) for suffix, kind in REGION_FILES)
+            write_region_table(table, log, self.task, result, known["roi"], self.seed, model_hash)
+            print(table, log, sep="\n")
+
+
+@dataclass
+class Attend:
+    """Emphasise regions of a scan in its sinogram: visible, adjustable, and undone exactly."""
+
+    source: In
+    """Scan to read."""
+    out: Path
+    """Folder for image.nii.gz, roi.nii.gz, regions.json, attention.hs, emphasised.hs, audit.jsonl and report.html."""
+    roi: Path | None = None
+    """Regions: a label map (.nii.gz) or shapes (.json); default: hot and cold regions that the image suggests."""
+    strength: float | None = None
+    """Of all regions, above -1: 1 doubles the line that runs through a region the longest; default: each region's own,
+    else 1."""
+
+    def run(self) -> None:
+        from allpet.io import read
+        from allpet.io.regions import read_regions
+        from allpet.mask.attend import attend, quick_image
+        from allpet.mask.region import check_strength
+        from allpet.report.attended import write_attended
+
+        if self.strength is not None:
+            check_strength(self.strength)
+        if self.out.exists() and not self.out.is_dir():
+            raise AllpetError(f"{self.out}: is a file; name a folder")
+        scan = as_scan(self.source, read(self.source))
+        image = quick_image(scan)
+        regions = None if self.roi is None else read_regions(self.roi, image)
+        attended = attend(scan, regions, self.strength, image)
+        if not attended.regions:
+            print("note: no hot or cold region was found; give one with --roi", file=sys.stderr)
+        for path in write_attended(self.out, attended):
             print(path)
 
 

@@ -18,7 +18,7 @@ import binascii
 import json
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from allpet.geometry import ImageGrid
 from allpet.io.files import file_size, replacing
 from allpet.io.nifti import position_of
 from allpet.mask.outline import draw
-from allpet.mask.region import KINDS, Region, label_map
+from allpet.mask.region import FINE, KINDS, Region, label_map
 from allpet.scan.core import Image
 from allpet.scan.units import LABEL
 
@@ -39,9 +39,11 @@ HEADER_KEY = "regions"
 MAX_REGIONS = 255
 MAX_JSON = 1 << 24
 """The largest file of regions in bytes."""
-FINE = 3
-"""Points along each side of a pixel at which a label map on another grid is looked up."""
-_COMBINE = {"union": np.maximum, "intersection": np.minimum, "difference": lambda one, two: np.minimum(one, 1 - two)}
+_COMBINE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "union": np.maximum,
+    "intersection": np.minimum,
+    "difference": lambda one, two: np.minimum(one, 1 - two),
+}
 
 
 def read_regions(path: Path | str, image: Image) -> list[Region]:

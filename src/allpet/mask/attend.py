@@ -62,12 +62,14 @@ def attend(
     ------
     AllpetError : a region outside of the image, strengths that could not be undone.
     """
-    from allpet.mask.suggest import suggest
-
     if strength is not None:
         check_strength(strength)
     image = quick_image(scan) if image is None else image
-    found = tuple(suggest(image)) if regions is None else tuple(regions)
+    if regions is None:
+        from allpet.mask.suggest import suggest
+
+        regions = suggest(image)
+    found = tuple(regions)
     if strength is not None:
         found = tuple(replace(region, strength=strength) for region in found)
     weights = attention_of(found, Lines(scan.geometry), len(scan))

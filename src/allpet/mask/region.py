@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 
 from allpet.errors import AllpetError
+from allpet.geometry import ImageGrid
 
 KINDS = ("hot", "cold", "roi")
 FULL = 255
 """Level that stands for a weight of 1."""
+FINE = 3
+"""Points along each side of a pixel at which a region on another grid is looked up."""
 STRONGEST = 100.0
 """Largest strength."""
 
@@ -68,7 +71,8 @@ class Region:
         levels = np.rint(values.astype(np.float32) * FULL).astype(np.uint8)
         if not levels.any():
             raise AllpetError(f"region '{name}': covers no voxel of the image")
-        box = tuple(_extent(levels.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3))
+        others = ((1, 2), (0, 2), (0, 1))
+        box = tuple(_extent(np.asarray(levels.any(axis=axes))) for axes in others)
         start = (box[0].start, box[1].start, box[2].start)
         return cls(name, start, np.ascontiguousarray(levels[box]), **known)
 
@@ -122,8 +126,27 @@ class Region:
         """Refuse an image that the box does not fit in."""
         if any(part.stop > side for part, side in zip(self.box, shape, strict=True)):
             raise AllpetError(
-                f"region '{self.name}': reaches to {tuple(part.stop for part in self.box)}; the image has {tuple(shape)}"
+                f"region '{self.name}': reaches to {tuple(k.stop for k in self.box)}; the image has {tuple(shape)}"
             )
+
+    def regridded(self, own: ImageGrid, other: ImageGrid) -> Region | None:
+        """The region, drawn on planes of one grid, on those of another with the same centre; None where nothing of it
+        lies there."""
+        if own == other:
+            return self
+        fine = ((np.arange(FINE) + 0.5) / FINE - 0.5) * other.pixel_mm
+        at = np.rint((other.x[:, None] + fine).ravel() / own.pixel_mm + (own.size - 1) / 2).astype(int)
+        rows, columns = (at - first for first in self.start[1:])
+        padded = np.pad(self.levels.astype(np.float32) / FULL, ((0, 0), (0, 1), (0, 1)))
+        inside = [
+            np.where((k >= 0) & (k < n), k, -1) for k, n in zip((rows, columns), self.levels.shape[1:], strict=True)
+        ]
+        points = padded[:, inside[0]][:, :, inside[1]]
+        mean = points.reshape(len(padded), other.size, FINE, other.size, FINE).mean(axis=(2, 4))
+        if not np.rint(mean * FULL).any():
+            return None
+        new = Region.from_mask(self.name, mean.clip(0, 1))
+        return replace(self, start=(self.start[0] + new.start[0], *new.start[1:]), levels=new.levels)
 
     def only(self, some: range) -> Region | None:
         """The part on some planes, numbered from the first of them; None where there is nothing."""

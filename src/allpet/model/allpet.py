@@ -11,8 +11,10 @@ import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
+from allpet.metrics.region import Uptake
 from allpet.model.denoiser import Denoiser
 from allpet.model.familiar import Familiar
+from allpet.model.focus import Focus
 from allpet.model.latent import FirstStage
 from allpet.model.prompt import Prompt, parse_prompt
 from allpet.model.restorer import Restorer
@@ -26,6 +28,7 @@ KINDS: dict[str, Any] = {
     "restorer": Restorer,
     "translator": Translator,
     "familiar": Familiar,
+    "focus": Focus,
 }
 """Parts of a model by name; each is saved as ``NAME.safetensors``."""
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "base"
@@ -36,6 +39,24 @@ def adapter_file(task: str) -> str:
     return f"adapter-{task}.safetensors"
 
 
+@dataclass(frozen=True)
+class RegionResult:
+    """A region before and after a task, in `unit`.
+
+    Parameters
+    ----------
+    name : the region's. before : in the quick image of the scan. without, after : in the task's image without and with
+    attention. std : standard deviation of ``after.mean``.
+    """
+
+    name: str
+    before: Uptake
+    without: Uptake
+    after: Uptake
+    std: float
+    unit: str
+
+
 @dataclass
 class Result:
     """What a task returns.
@@ -44,7 +65,8 @@ class Result:
     ----------
     expected : the result. std : its standard deviation, None without samples. notes : what the user should know about
         how it came about. extras : what goes with it, by the suffix of its file. strangeness : of every plane, see
-        :class:`allpet.model.familiar.Verdict`; None where the model does not know.
+        :class:`allpet.model.familiar.Verdict`; None where the model does not know. regions : what became of the
+        regions that were pointed at, in their order.
     """
 
     expected: Scan
@@ -52,14 +74,16 @@ class Result:
     notes: tuple[str, ...] = ()
     extras: dict[str, Scan | Image] = field(default_factory=dict)
     strangeness: torch.Tensor | None = None
+    regions: tuple[RegionResult, ...] = ()
 
 
 class AllPET:
-    """The foundation model: first stage, latent denoiser, restorer, translator, and what is familiar to it.
+    """The foundation model: first stage, latent denoiser, restorer, translator, what is familiar to it, and the second
+    look at regions.
 
     Parameters
     ----------
-    first_stage, denoiser, restorer, translator, familiar : its parts; a part that is not trained yet is None.
+    first_stage, denoiser, restorer, translator, familiar, focus : its parts; a part that is not trained yet is None.
     config : words it was trained on, fields of view, amplitudes, calibration of deviations, training record.
     """
 
@@ -71,13 +95,14 @@ class AllPET:
         restorer: Restorer | None = None,
         translator: Translator | None = None,
         familiar: Familiar | None = None,
+        focus: Focus | None = None,
     ) -> None:
         self.config, self.first_stage, self.denoiser, self.restorer = config, first_stage, denoiser, restorer
-        self.translator, self.familiar = translator, familiar
+        self.translator, self.familiar, self.focus = translator, familiar, focus
         self.adapted: dict[str, Translator] = {}
         self.shipped = False
         self.source = "memory"
-        for module in (first_stage, denoiser, restorer, translator, familiar):
+        for module in (first_stage, denoiser, restorer, translator, familiar, focus):
             if module is not None:
                 module.eval().requires_grad_(False)
 
@@ -213,7 +238,7 @@ class AllPET:
         """
         part = getattr(self, name)
         if part is None:
-            recipe = {"restorer": "low-dose", "translator": "tasks"}.get(name, "base")
+            recipe = {"restorer": "low-dose", "translator": "tasks", "focus": "attention"}.get(name, "base")
             raise AllpetError(f"{self.source}: has no {name} yet; train it with --recipe {recipe}")
         return part
 

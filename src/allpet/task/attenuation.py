@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from allpet.geometry import ImageGrid
+from allpet.mask.region import Region
 from allpet.model.translator import WATER
 from allpet.project import Projector
 from allpet.recon.mumap import resample_mumap
@@ -28,6 +30,7 @@ from allpet.task.planes import (
     temper,
     working_beam,
 )
+from allpet.task.point import Pointed
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET, Result
@@ -46,6 +49,7 @@ def attenuation(
     seed: int = 0,
     prompt: str | None = None,
     images: bool = False,
+    roi: Sequence[Region] | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Expected counts without attenuation and background, on the scan's own grid, and the mu map.
@@ -58,7 +62,8 @@ def attenuation(
     ct : attenuation image in 1/mm at 511 keV, used instead of the prediction, which is compared with it.
     samples, seed : draws behind the standard deviation: of the image, and of the mu map where it is predicted.
     prompt : default: what the scan says.
-    images : give the corrected image and its standard deviation, too. progress : called with steps done and in all.
+    images : give the corrected image and its standard deviation, too. roi : regions to attend to in it, on the grid of
+        the scan's quick image. progress : called with steps done and in all.
 
     Returns
     -------
@@ -69,8 +74,6 @@ def attenuation(
     ------
     AllpetError : not counts, negative counts, or a `ct` that is no attenuation.
     """
-    from allpet.model.allpet import Result
-
     check_samples(samples)
     notes: list[str] = []
     scan, words = begin("attenuation", model, scan, prompt, notes)
@@ -96,7 +99,7 @@ def attenuation(
 
     corrector = model.translator_of("low-dose")
     factors = (-depth(mumap)).exp().clamp_min(LEAST)
-    gather = Gather(model, "low-dose", words, images)
+    gather, pointed = Gather(model, "low-dose", words, images), Pointed(model, "low-dose", scan, roi, seed)
     expected, spread = [], []
     for part in parts(model, scan, factors, _share(progress, len(scan))):
         some = slice(part.first, part.first + len(part))
@@ -104,21 +107,22 @@ def attenuation(
         gather.look(part)
         with torch.no_grad():
             mean, own_doubt = corrector(part.seen.views, question("low-dose", words, part))
-        image = gather.trusted(part, mean[:, 0])
-        gather.keep(part, image, own_doubt[:, 0])
+        without = gather.trusted(part, mean[:, 0])
+        image, own_spread = pointed.look(part, without, own_doubt[:, 0])
+        pointed.keep(part, without, image, own_spread)
+        gather.keep(part, image, own_spread)
         expected.append(part.trues(part.corrected(image, model)) / lost)
         if samples:
             own_depth = depth(mumap[some])
             off = [depth(mu) - own_depth for mu in draws(mumap[some], doubt[some], samples, seed, part.first)]
             wobble = expected[-1] * torch.stack(off).exp().std(dim=0)
-            noise = part.deviation(part.seen.views.image, own_doubt[:, 0], samples, seed, model) / lost
+            noise = part.deviation(part.seen.views.image, own_spread, samples, seed, model) / lost
             spread.append((wobble.square() + noise.square()).sqrt())
     factor = temper(model, "attenuation", "sinogram")
     result = bare(scan.with_sinogram(torch.cat(expected), attenuation=None, background=None))
     std = result.with_sinogram(torch.cat(spread) * factor) if spread else None
     written = Image(mumap, own, MU, plane_mm=scan.plane_mm, **scan.acquired())
-    extras = {"-mumap": written, **gather.extras(scan)}
-    return Result(result, std, (*notes, *gather.notes()), extras, gather.strangeness)
+    return gather.result(result, std, notes, pointed, {"-mumap": written})
 
 
 def _share(progress: Progress | None, done: int) -> Progress | None:

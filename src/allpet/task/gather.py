@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from allpet.scan.units import ACTIVITY, UNCALIBRATED
 from allpet.task.planes import Part, Words, temper
 
 if TYPE_CHECKING:
-    from allpet.model.allpet import AllPET
+    from allpet.model.allpet import AllPET, Result
+    from allpet.task.point import Pointed
 
 
 class Gather:
@@ -72,6 +74,27 @@ class Gather:
         known = dict(unit=unit, plane_mm=scan.plane_mm, **scan.acquired())
         kept = {"-image": self.means, "-image-std": self.deviations}
         return {suffix: Image(torch.cat(values), self.grid, **known) for suffix, values in kept.items()}
+
+    def result(
+        self,
+        expected: Scan,
+        std: Scan | None,
+        notes: Sequence[str],
+        pointed: Pointed,
+        extras: Mapping[str, Scan | Image] | None = None,
+    ) -> Result:
+        """All that a task returns."""
+        from allpet.model.allpet import Result
+
+        images = {**self.extras(pointed.scan), **(pointed.extras() if self.images else {})}
+        return Result(
+            expected,
+            std,
+            (*notes, *self.notes()),
+            {**(extras or {}), **images},
+            self.strangeness,
+            pointed.results(),
+        )
 
     @property
     def strangeness(self) -> torch.Tensor | None:

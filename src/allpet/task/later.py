@@ -6,11 +6,13 @@ projection. Neither is a measurement: they say so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from allpet.errors import AllpetError
+from allpet.mask.region import Region
 from allpet.model.prompt import TRACERS as WORDS
 from allpet.scan.core import Image, Scan
 from allpet.scan.kinetics import ISOTOPES
@@ -30,6 +32,7 @@ from allpet.task.planes import (
     temper,
     working_beam,
 )
+from allpet.task.point import Pointed
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET, Result
@@ -48,6 +51,7 @@ def delayed(
     seed: int = 0,
     prompt: str | None = None,
     images: bool = False,
+    roi: Sequence[Region] | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Trues of a frame of the same length that starts `delay_minutes` after this one, predicted.
@@ -55,7 +59,7 @@ def delayed(
     Parameters
     ----------
     scan : counts of the first frame. delay_minutes : from start to start, 10 to 240; default: what is usual for the
-        tracer. samples, seed, prompt, images, progress : as :func:`allpet.task.low_dose.low_dose`.
+        tracer. samples, seed, prompt, images, roi, progress : as :func:`allpet.task.low_dose.low_dose`.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def delayed(
         raise AllpetError(f"delay is {delay_minutes:g} min; it must be {DELAYS[0]:g} to {DELAYS[1]:g}")
     decay = float(ISOTOPES[tracer.isotope.name].decay(60 * delay_minutes))
     notes.append("a prediction of a later frame, not a measurement")
-    result = _predict("delayed", model, scan, words, samples, seed, images, progress, notes, delay_minutes, decay)
+    result = _predict("delayed", model, scan, words, samples, seed, images, roi, progress, notes, delay_minutes, decay)
     if scan.start_s is not None:
         result.expected.start_s = scan.start_s + 60 * delay_minutes
     return result
@@ -92,6 +96,7 @@ def convert(
     seed: int = 0,
     prompt: str | None = None,
     images: bool = False,
+    roi: Sequence[Region] | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Trues that another tracer's usual scan of the same patient would show, predicted.
@@ -122,7 +127,7 @@ def convert(
         "does not betray cannot be in it"
     )
     words = Words(words.tracer, wanted, words.region)
-    result = _predict("convert", model, scan, words, samples, seed, images, progress, notes)
+    result = _predict("convert", model, scan, words, samples, seed, images, roi, progress, notes)
     for value in (result.expected, result.std):
         if value is not None:
             value.tracer, value.isotope = wanted, TRACERS[wanted].isotope.name
@@ -139,25 +144,28 @@ def _predict(
     samples: int,
     seed: int,
     images: bool,
+    roi: Sequence[Region] | None,
     progress: Progress | None,
     notes: list[str],
     delay_minutes: float | None = None,
     decay: float = 1.0,
 ) -> Result:
     """The prediction, plane by plane."""
-    from allpet.model.allpet import Result
-
     check_samples(samples)
     if words.region is None:
         notes.append("the region is unknown: name it (--prompt) for a better prediction")
     translator, factor = model.translator_of(task), temper(model, task, "sinogram")
-    gather = Gather(model, task, words, images)
+    gather, pointed = Gather(model, task, words, images), Pointed(model, task, scan, roi, seed)
     expected, spread, change = [], [], []
     for part in parts(model, scan, scan.attenuation, progress):
-        with torch.no_grad():
-            mean, doubt = translator(part.seen.views, question(task, words, part, delay_minutes, decay))
-        image = mean[:, 0]
+        ask = question(task, words, part, delay_minutes, decay)
         gather.look(part)
+        seen, part = part, pointed.attended(part)
+        with torch.no_grad():
+            mean, doubt = translator(part.seen.views, ask)
+            without = mean if part is seen else translator(seen.seen.views, ask)[0]
+        image = mean[:, 0]
+        pointed.keep(part, without[:, 0], image, doubt[:, 0])
         gather.keep(part, image, doubt[:, 0])
         expected.append(part.ratio(image, model) * part.trues())
         own = part.seen.views.image * decay
@@ -166,9 +174,9 @@ def _predict(
             spread.append(part.deviation(image, doubt[:, 0], samples, seed, model) * factor)
     result = bare(scan.with_sinogram(torch.cat(expected), background=None))
     std = result.with_sinogram(torch.cat(spread)) if spread else None
-    extras = gather.extras(scan)
+    extras: dict[str, Scan | Image] = {}
     if task == "delayed":
         grid = working_beam(scan, *model.beam.shape).image_grid()
         known = {**scan.acquired(), "decay_reference": None}
         extras["-retention"] = Image(torch.cat(change), grid, "%", plane_mm=scan.plane_mm, **known)
-    return Result(result, std, (*notes, *gather.notes()), extras, gather.strangeness)
+    return gather.result(result, std, notes, pointed, extras)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from allpet.errors import AllpetError
+from allpet.mask.region import Region
 from allpet.scan.core import Scan
 from allpet.task.gather import Gather
 from allpet.task.planes import SAMPLES, Progress, bare, begin, check_samples, parts, question, temper
+from allpet.task.point import Pointed
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET, Result
@@ -23,6 +26,7 @@ def low_dose(
     seed: int = 0,
     prompt: str | None = None,
     images: bool = False,
+    roi: Sequence[Region] | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Expected full-dose counts of every plane, on the scan's own grid.
@@ -37,6 +41,7 @@ def low_dose(
     dose_fraction : share of the full dose in `scan`; default: what the scan says, else 1 (the scan's own dose).
     samples : draws behind the standard deviation; 0 for none. seed : of the draws.
     prompt : default: what the scan says. images : give the image and its standard deviation, too.
+    roi : regions to attend to, on the grid of the scan's quick image (see :mod:`allpet.task.point`).
     progress : called with planes done and planes in all.
 
     Returns
@@ -47,8 +52,6 @@ def low_dose(
     ------
     AllpetError : not counts, negative counts, a fraction outside (0, 1].
     """
-    from allpet.model.allpet import Result
-
     check_samples(samples)
     notes: list[str] = []
     if dose_fraction is None:
@@ -61,18 +64,20 @@ def low_dose(
     scan, words = begin("low-dose", model, scan, prompt, notes)
     translator = model.translator_of("low-dose")
     factor = temper(model, "low-dose", "sinogram")
-    gather = Gather(model, "low-dose", words, images)
-    expected, spread = [], []
+    gather, pointed = Gather(model, "low-dose", words, images), Pointed(model, "low-dose", scan, roi, seed)
+    expected, deviations = [], []
     for part in parts(model, scan, scan.attenuation, progress):
         gather.look(part)
         with torch.no_grad():
             mean, doubt = translator(part.seen.views, question("low-dose", words, part))
-        image = gather.trusted(part, mean[:, 0])
-        gather.keep(part, image, doubt[:, 0])
+        without = gather.trusted(part, mean[:, 0])
+        image, spread = pointed.look(part, without, doubt[:, 0])
+        pointed.keep(part, without, image, spread)
+        gather.keep(part, image, spread)
         expected.append((part.trues(part.corrected(image, model)) + part.background) / dose_fraction)
         if samples:
-            spread.append(part.deviation(image, doubt[:, 0], samples, seed, model) * (factor / dose_fraction))
+            deviations.append(part.deviation(image, spread, samples, seed, model) * (factor / dose_fraction))
     full = None if scan.background is None else scan.background / dose_fraction
     result = bare(scan.with_sinogram(torch.cat(expected), background=full, dose_fraction=1.0))
-    std = result.with_sinogram(torch.cat(spread), background=None) if spread else None
-    return Result(result, std, (*notes, *gather.notes()), gather.extras(scan), gather.strangeness)
+    std = result.with_sinogram(torch.cat(deviations), background=None) if deviations else None
+    return gather.result(result, std, notes, pointed)

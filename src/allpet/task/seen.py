@@ -39,6 +39,10 @@ class Counts:
     bin_mm: torch.Tensor
     depth: torch.Tensor | None = None
 
+    def __getitem__(self, some: slice) -> Counts:
+        depth = None if self.depth is None else self.depth[some]
+        return Counts(self.counts[some], self.efficiency[some], self.background[some], self.bin_mm[some], depth)
+
 
 @dataclass(frozen=True)
 class Frames:
@@ -66,6 +70,10 @@ class Seen:
     unit: torch.Tensor
     level: torch.Tensor
     surprise: torch.Tensor
+
+    def __getitem__(self, some: slice) -> Seen:
+        rest = (getattr(self, name)[some] for name in ("emission", "unit", "level", "surprise"))
+        return Seen(self.views[some], *rest)
 
     def look(self, grid: ImageGrid, projector: Projector, fov_mm: float) -> Look:
         """What is judged for familiarity, over a field of view; `grid` is the image's in mm."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from allpet.errors import AllpetError
 from allpet.mask import split
+from allpet.mask.region import Region
 from allpet.model.prompt import TRACERS as WORDS
 from allpet.scan.core import Scan
 from allpet.scan.tracers import TRACERS
@@ -23,6 +25,7 @@ from allpet.task.planes import (
     question,
     temper,
 )
+from allpet.task.point import Pointed
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET, Result
@@ -38,6 +41,7 @@ def separate(
     seed: int = 0,
     prompt: str | None = None,
     images: bool = False,
+    roi: Sequence[Region] | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Trues of either tracer; their sum is the restored trues of both, to the bit.
@@ -59,8 +63,6 @@ def separate(
     ------
     AllpetError : as :func:`allpet.task.planes.begin`; not two different tracers.
     """
-    from allpet.model.allpet import Result
-
     check_samples(samples)
     notes: list[str] = []
     scan, words = begin("separate", model, scan, prompt, notes)
@@ -72,12 +74,16 @@ def separate(
     if not dynamic:
         notes.append("no dynamic frames: told apart by organs alone, which is far less certain")
     translator, factor = model.translator_of("separate"), temper(model, "separate", "sinogram")
-    gather = Gather(model, "separate", words, images)
+    gather, pointed = Gather(model, "separate", words, images), Pointed(model, "separate", scan, roi, seed)
     first, second, spread = [], [], []
     for part in parts(model, scan, scan.attenuation, progress, frames=dynamic):
-        with torch.no_grad():
-            mean, doubt = translator(part.seen.views, question("separate", words, part, frames=dynamic))
+        ask = question("separate", words, part, frames=dynamic)
         gather.look(part)
+        seen, part = part, pointed.attended(part)
+        with torch.no_grad():
+            mean, doubt = translator(part.seen.views, ask)
+            without = mean if part is seen else translator(seen.seen.views, ask)[0]
+        pointed.keep(part, without[:, 0], mean[:, 0], doubt[:, 0])
         gather.keep(part, mean[:, 0], doubt[:, 0])
         one, two = (part.up(part.counts_of(x, model)) for x in mean.unbind(1))
         small = SMALL * (one + two).amax(dim=(-2, -1), keepdim=True).clamp_min(1e-9)
@@ -97,5 +103,4 @@ def separate(
         for x, word in ((first, words.tracer), (second, words.to))
     )
     std = result.with_sinogram(torch.cat(spread)) if spread else None
-    extras = {"-second": other, **gather.extras(scan)}
-    return Result(result, std, (*notes, *gather.notes()), extras, gather.strangeness)
+    return gather.result(result, std, notes, pointed, {"-second": other})

@@ -26,6 +26,7 @@ from allpet.model.prompt import REGIONS, TRACERS
 from allpet.model.restorer import Restorer
 from allpet.project import Projector
 from allpet.recon.fbp import fbp, ramp_filter
+from allpet.train.attention import Attention
 from allpet.train.muon import muon
 from allpet.train.recipe import Recipe
 from allpet.train.samples import TrainingSet, apart, chance, count, draw_emission, random_masks, uniform, vary
@@ -267,4 +268,5 @@ RECIPES: dict[str, Callable[[Any, Path, int], Recipe]] = {
     "base-256": Large,
     "low-dose": LowDose,
     "tasks": Tasks,
+    "attention": Attention,
 }
