@@ -4,6 +4,7 @@ import torch
 
 from allpet.model import AllPET
 from allpet.model.denoiser import Denoiser
+from allpet.model.focus import Focus
 from allpet.model.latent import FirstStage
 from allpet.model.restorer import Restorer
 from allpet.model.translator import Translator
@@ -20,7 +21,7 @@ def blobs(n: int, size: int = 32, seed: int = 0) -> torch.Tensor:
 
 
 def tiny(seed: int = 0, surface: str = "plane", idle: bool = False) -> AllPET:
-    """An untrained model of 32 x 32; with an `idle` translator it leaves images as they are."""
+    """An untrained model of 32 x 32; with `idle` networks it leaves images as they are."""
     torch.manual_seed(seed)
     first = FirstStage(32, 32, surface, patch=4, channels=6).fit(blobs(8))
     denoiser = Denoiser.of(first, widths=(16, 32), n_cond=16)
@@ -44,4 +45,9 @@ def tiny(seed: int = 0, surface: str = "plane", idle: bool = False) -> AllPET:
     with torch.no_grad():
         for p in () if idle else translator.unet.parameters():
             p.add_(0.05 * torch.randn(p.shape))
-    return AllPET(config, first, denoiser, Restorer(32, 32, (8, 16), (8, 16), 16), translator)
+    focus = Focus((8, 16), 8)
+    with torch.no_grad():
+        for p in () if idle else focus.unet.parameters():
+            p.add_(0.05 * torch.randn(p.shape))
+    restorer = Restorer(32, 32, (8, 16), (8, 16), 16)
+    return AllPET(config, first, denoiser, restorer, translator, focus=focus)

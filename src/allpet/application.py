@@ -159,6 +159,8 @@ class Adapt:
     """Stop after this long."""
     max_steps: int | None = None
     """Stop after this many steps."""
+    attention: float = 0.0
+    """Strength with which hot and cold regions of the truth weigh more in the loss; 1 doubles their weight."""
     model: Path | None = None
     """Model to start from; default: the shipped weights."""
     seed: int = 0
@@ -176,5 +178,6 @@ class Adapt:
             model=self.model,
             seed=self.seed,
             progress=sys.stderr.isatty(),
+            attention=self.attention,
         )
         print(self.out)

@@ -183,3 +183,32 @@ def _change(rows: Sequence[dict[str, Any]], name: str, draws: int, seed: int) ->
     picked = sums[rng.integers(len(sums), size=(draws, len(sums)))].sum(axis=1)
     low, high = np.quantile(100 * (picked[:, 1] / picked[:, 0] - 1), (0.025, 0.975))
     return [float(100 * (sums[:, 1].sum() / sums[:, 0].sum() - 1)), float(low), float(high)]
+
+
+def markdown(rows: Sequence[dict[str, Any]], seen: Sequence[dict[str, Any]] = ()) -> str:
+    """Both tables, as text."""
+    lines = [
+        "| low-dose | marked lesions | n (subjects) | error in lesion without | with | change (95 %) | bias of mean "
+        "without | with | error elsewhere without | with | change | 90 % interval covers |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for line in rows:
+        change, out = line["in_change"], line["out_change"]
+        lines.append(
+            f"| 1/{round(1 / line['fraction'])} | {line['kind']} | {line['lesions']} ({line['subjects']}) "
+            f"| {line['in_without']:.3f} | {line['in_with']:.3f} "
+            f"| {change[0]:+.1f} % ({change[1]:+.1f} to {change[2]:+.1f}) "
+            f"| {100 * line['bias_without']:+.0f} % | {100 * line['bias_with']:+.0f} % "
+            f"| {line['out_without']:.3f} | {line['out_with']:.3f} | {out[0]:+.2f} % | {100 * line['covered']:.0f} % |"
+        )
+    if seen:
+        lines += ["", "| lesion seen by an observer | n pairs | AUC without | with | difference (95 %) |"]
+        lines.append("|---|---|---|---|---|")
+    for one in seen:
+        gain = one["gain"]
+        lines.append(
+            f"| 1/{round(1 / one['fraction'])}, {one['case']}, 16 mm, {1 + one['contrast']:g} times its surroundings "
+            f"| {one['people']} | {one['auc_without']:.3f} | {one['auc_with']:.3f} "
+            f"| {gain[0]:+.3f} ({gain[1]:+.3f} to {gain[2]:+.3f}) |"
+        )
+    return "\n".join(lines)

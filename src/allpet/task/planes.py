@@ -243,7 +243,7 @@ def check_samples(samples: int) -> None:
 
 
 def temper(model: AllPET, task: str, what: str) -> float:
-    """Factor on stated deviations, fitted on validation subjects: of "image" or "sinogram"."""
+    """Factor on stated deviations, fitted on validation subjects: of "image", "sinogram" or "region"."""
     found: dict[str, dict[str, float]] = model.config.get("calibration", {})
     return float(found.get(task, {}).get(what, 1.0))
 

@@ -131,7 +131,7 @@ class Pointed:
             return ()
         without, after = (torch.cat(x).numpy() for x in (self.without, self.after))
         unit = UNCALIBRATED if self.scan.counts_per_unit is None else ACTIVITY
-        found = []
+        factor, found = temper(self.model, self.task, "region"), []
         for number, region in enumerate(self.roi):
             again = region.regridded(self.own, self.grid)
             if again is None:
@@ -146,7 +146,7 @@ class Pointed:
                     uptake(quick.array.numpy(), moved, quick.grid, step),
                     uptake(without, again, self.grid, step),
                     uptake(after, again, self.grid, step),
-                    float(self.noise[number].std()) / again.voxels,
+                    factor * float(self.noise[number].std()) / again.voxels,
                     unit,
                 )
             )

@@ -11,6 +11,7 @@ import torch
 
 from allpet.errors import AllpetError
 from allpet.io.files import replacing
+from allpet.mask.region import STRONGEST
 from allpet.model.adapter import adaptable, adapter_of, with_adapter
 from allpet.model.allpet import CONFIG, AllPET, adapter_file
 from allpet.model.translator import Translator
@@ -33,6 +34,7 @@ def adapt(
     model: str | Path | AllPET | None = None,
     seed: int = 0,
     progress: bool = False,
+    attention: float = 0.0,
     **options: Any,
 ) -> AllPET:
     """Fit an adapter and write a model folder that refers to the base by its hash.
@@ -41,7 +43,9 @@ def adapt(
     ----------
     task : name in :data:`allpet.task.TASKS`. pairs : stores of that task's pairs (see ``allpet simulate --task``), or
         restored pairs. out : folder; the adapters of other tasks in it stay. max_minutes, max_steps : limits.
-    model : base, default the shipped weights. options : of :func:`allpet.train.train`.
+    model : base, default the shipped weights. attention : strength with which hot and cold regions of the truth weigh
+        more in the loss, 0 or more (see :func:`allpet.train.tasks.translation_loss`). options : of
+        :func:`allpet.train.train`.
 
     Returns
     -------
@@ -56,6 +60,9 @@ def adapt(
 
     if task not in TASKS:
         raise AllpetError(f"task '{task}' is unknown; known: {', '.join(TASKS)}")
+    if not 0 <= attention <= STRONGEST:
+        raise AllpetError(f"attention is {attention}; it must be 0 to {STRONGEST:g}")
+    strength = attention
     base = model if isinstance(model, AllPET) else AllPET.from_pretrained(model)
     start = base.translator_of(task)
     if isinstance(pairs, PairSet):
@@ -74,6 +81,7 @@ def adapt(
     class Adapting(Tasks):
         name = f"adapt-{task}"
         rate, held, batch = 3e-3, HELD, min(16, max(4, len(data)))
+        attention = strength
 
         def __init__(self, data: PairSet, folder: Path, seed: int) -> None:
             torch.manual_seed(seed)
@@ -89,7 +97,8 @@ def adapt(
             facts = dict(pairs=len(data), subjects=len(data.subject.unique()), fingerprint=data.fingerprint())
             merged = with_adapter(start, adapter_of(network))
             calibration = image_factor(merged, self.kept)
-            _write(base, task, adapter_of(network), record | {"data": facts}, calibration, folder)
+            known = {"data": facts, "attention": attention}
+            _write(base, task, adapter_of(network), record | known, calibration, folder)
 
     train(data, folder, Adapting, max_minutes, max_steps, seed, progress, patience=PATIENCE, **options)
     return AllPET.from_pretrained(folder)

@@ -246,5 +246,4 @@ def hotter(image: np.ndarray, lesion: np.ndarray, body: np.ndarray, row: int, co
 
 
 def _half(sight: Sight) -> Sight:
-    assert sight.stack.shape[-1] >= WINDOW
     return Sight(sight.stack.half(), sight.alpha, sight.error, sight.told)

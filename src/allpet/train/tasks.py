@@ -21,6 +21,8 @@ COLD = 0.3
 """Added to the truth in the relative error of a pixel, in units of the scan."""
 ORGAN = 8
 """Side in pixels of the fields over which the mean shall be right, too."""
+HOTTER, COLDER, AROUND = 1.8, 0.5, 21
+"""Uptake over that of the surroundings from which on a pixel is hot, or cold; side of the surroundings in pixels."""
 DOUBT = 0.2
 """Weight of the standard deviation's likelihood in the loss."""
 
@@ -34,22 +36,43 @@ def base_model(folder: Path) -> AllPET:
     return AllPET.from_pretrained()
 
 
-def translation_loss(network: Translator, pairs: PairSet) -> torch.Tensor:
+def hot_and_cold(target: torch.Tensor) -> torch.Tensor:
+    """1 where images ``(n, rows, columns)`` are :data:`HOTTER` times as hot or :data:`COLDER` times as cold as their
+    surroundings (the mean of the body over :data:`AROUND` pixels), else 0: a coarse segmentation without a parameter
+    that is learned."""
+    image = F.avg_pool2d(target[:, None], 3, 1, 1)
+    body = (image > 0.1 * image.flatten(1).quantile(0.99, dim=1)[:, None, None, None]).float()
+    body = -F.max_pool2d(-F.max_pool2d(body, 9, 1, 4), 9, 1, 4)  # holes, such as a necrotic centre, belong to it
+    size = (AROUND, 1, AROUND // 2)
+    around = F.avg_pool2d(image * body, *size) / F.avg_pool2d(body, *size).clamp_min(1e-3)
+    found = ((image > HOTTER * around) | (image < COLDER * around)).float() * body
+    return found[:, 0]
+
+
+def translation_loss(network: Translator, pairs: PairSet, attention: float = 0.0) -> torch.Tensor:
     """Mean over pairs of log relative square error, relative absolute error of pixels and of fields, and misfit of the
     stated deviation.
 
     The deviation's term is the negative log-likelihood of a Laplace distribution about the (fixed) mean.
+
+    Parameters
+    ----------
+    attention : strength with which hot and cold regions of the target weigh more: 1 + attention, before all weights
+        are divided by their mean.
     """
     mean, spread = network(pairs.views, pairs.question)
     target = pairs.target.float()
     asked = target.amax(dim=(-2, -1)) > 0
     error = mean - target
+    if attention:
+        weight = 1 + attention * torch.stack([hot_and_cold(image) for image in target.unbind(1)], dim=1)
+        error = error * (weight / weight.mean(dim=(-2, -1), keepdim=True)).sqrt()
     square = error.square().mean(dim=(-2, -1)) / target.square().mean(dim=(-2, -1)).clamp_min(1e-6)
     relative = (error.abs() / (target + COLD)).mean(dim=(-2, -1))
     wide, around = F.avg_pool2d(error, ORGAN).abs(), F.avg_pool2d(target, ORGAN)
     relative = relative + (wide / (around + COLD)).mean(dim=(-2, -1))
     doubt = spread.clamp_min(1e-4)
-    misfit = (error.detach().abs() / doubt + doubt.log()).mean(dim=(-2, -1))
+    misfit = ((mean - target).detach().abs() / doubt + doubt.log()).mean(dim=(-2, -1))
     each = (square + FLOOR).log() + relative + DOUBT * misfit
     return each[asked].mean()
 
@@ -66,6 +89,7 @@ class Tasks:
     precision = "fp32"
     progress = 0.0
     held = 1 / 20
+    attention = 0.0
 
     def __init__(self, data: PairSet, folder: Path, seed: int, start: Translator | None = None) -> None:
         self.folder, self.seed, self.data = folder, seed, data
@@ -87,7 +111,7 @@ class Tasks:
         """See :func:`translation_loss`."""
         network.precision = self.precision
         pick = self.rows[torch.randint(len(self.rows), (self.batch,), generator=rng)]
-        return translation_loss(network, forgotten(moved(self.data[pick], rng), rng))
+        return translation_loss(network, forgotten(moved(self.data[pick], rng), rng), self.attention)
 
     def held_out(self, network: Translator, rng: torch.Generator) -> float | None:
         """The same on subjects kept apart, as they are."""
