@@ -214,6 +214,37 @@ class Heldout:
             write_table("heldout", [*rows, cost], text, self.out, provenance(model_hash=model.hash))
 
 
+@dataclass
+class Regions:
+    """Coarse segmentation: lesions found at one false region a slice, beside fixed thresholds."""
+
+    out: Path
+    """File for the numbers (.json)."""
+    data: Path | None = None
+    """Folder that holds sts_fdg; without it, simulated people only."""
+    people: int = 38
+    """Simulated test people of each region."""
+    seed: int = 41
+    """Seed of the people and of the intervals."""
+    workers: int = 1
+    """Processes."""
+    figure: Path | None = None
+    """File for a figure of examples (.png)."""
+
+    def run(self) -> None:
+        from allpet.study.regions import judge, markdown, save
+
+        rows = judge(self.people, self.seed, self.data, workers=self.workers)
+        save(
+            self.out, rows, provenance(command=f"python -m allpet.study regions --people {self.people}", seed=self.seed)
+        )
+        print(markdown(rows))
+        if self.figure is not None:
+            from allpet.study.regions_figure import draw
+
+            draw(self.figure, self.seed, self.data)
+
+
 Study = (
     Annotated[Arms, subcommand("arms")]
     | Annotated[Masks, subcommand("masks")]
@@ -223,6 +254,7 @@ Study = (
     | Annotated[Lowshot, subcommand("lowshot")]
     | Annotated[Strange, subcommand("strange")]
     | Annotated[Heldout, subcommand("heldout")]
+    | Annotated[Regions, subcommand("regions")]
 )
 
 

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
 
 from allpet.geometry import ImageGrid
+from allpet.mask.attend import quick_image
 from allpet.mask.outline import draw
 from allpet.mask.region import Region
+from allpet.mask.suggest import suggest
 from allpet.model import AllPET
 from allpet.model.restorer import gaussian_blur
 from allpet.scan.core import Image, Scan
 from allpet.scan.dataset import Dataset
 from allpet.scan.phantom import LABEL
 from allpet.scan.simulate import simulate
+from allpet.uncertainty import NORMAL
 
 CASES = (("FDG", "brain"), ("FDG", "head-neck"), ("FDG", "chest"), ("FDG", "abdomen"), ("PSMA", "pelvis"))
 FRACTIONS = (1 / 20, 1 / 100)
+MARKS = ("told", "untold", "suggested")
+"""An outline that says whether it is hot or cold; one that does not; all that the coarse segmentation suggests."""
 LEAST_PIXELS = 3
 """Pixels of a lesion in its slice, from which on it is marked."""
 BODY = 0.05
@@ -69,14 +75,20 @@ def lesions_of(labels: np.ndarray, image: np.ndarray, grid: ImageGrid, seed: int
     return found
 
 
-def marked_slices(tracer: str, region: str, people: int, fraction: float, split: str, seed: int) -> Dataset:
-    """One slice each of people with a lesion in it; `people` are looked through."""
-    data = simulate(
-        people, tracer=tracer, region=region, task="low-dose", dose_fraction=fraction, split=split, seed=seed,
-        slices_per_subject=1,
-    )  # fmt: skip
+def marked_slices(
+    model: AllPET, tracer: str, region: str, people: int, fraction: float, split: str, seed: int
+) -> Dataset:
+    """One slice each of people with a lesion in it, on the model's grid; `people` are looked through."""
+    data = scans(model, tracer, region, people, fraction, split, seed)
     lesion = np.isin(data["labels"], (LABEL["lesion"], LABEL["lesion centre"])).sum(axis=(1, 2)) >= LEAST_PIXELS
     return Dataset({name: values[lesion] for name, values in data.arrays.items()}, data.beam, data.attributes)
+
+
+def scans(model: AllPET, tracer: str, region: str, people: int, fraction: float, split: str, seed: int) -> Dataset:
+    """One slice each of people at a share of the dose, on the model's grid."""
+    views, bins = model.beam.shape
+    known = dict(tracer=tracer, region=region, split=split, seed=seed, views=views, bins=bins)
+    return simulate(people, task="low-dose", dose_fraction=fraction, slices_per_subject=1, **known)
 
 
 def truth_of(data: Dataset) -> torch.Tensor:
@@ -92,33 +104,42 @@ def compare(
     split: str = "test",
     cases: Sequence[tuple[str, str]] = CASES,
     fractions: Sequence[float] = FRACTIONS,
+    marks: Sequence[str] = ("told",),
 ) -> list[dict[str, Any]]:
     """A row for every lesion: relative error in its pixels and bias of its mean, without and with attention; relative
-    error of the rest of the body; stated deviation of the region's mean."""
+    error of the rest of the body; stated deviation of the region's mean.
+
+    Parameters
+    ----------
+    people : of each case, looked through for lesions. marks : what is attended to, names of :data:`MARKS`.
+    """
     rows = []
     for fraction in fractions:
         for tracer, region in cases:
-            data = marked_slices(tracer, region, people, fraction, split, seed)
+            data = marked_slices(model, tracer, region, people, fraction, split, seed)
             truth = truth_of(data).numpy()
             for k in range(len(data)):
-                rows += _slice(model, data, truth[k], k, f"{tracer} {region}", fraction, seed)
+                for how in marks:
+                    rows += _slice(model, data, truth[k], k, f"{tracer} {region}", fraction, seed, how)
     return rows
 
 
 def _slice(
-    model: AllPET, data: Dataset, true: np.ndarray, k: int, case: str, fraction: float, seed: int
+    model: AllPET, data: Dataset, true: np.ndarray, k: int, case: str, fraction: float, seed: int, how: str
 ) -> list[dict[str, Any]]:
     scan = data.scan([k])
     lesions = lesions_of(data["labels"][k], data["image"][k], data.grid, seed * 1000 + k)
     if not lesions:
         return []
-    result = model.apply("low-dose", scan, roi=[one.region for one in lesions], images=True, samples=0)
+    drawn = [one.region if how == "told" else replace(one.region, kind="roi") for one in lesions]
+    roi = suggest(quick_image(scan)) if how == "suggested" else drawn
+    result = model.apply("low-dose", scan, roi=roi, images=True, samples=0)
     after = _array(result.extras["-image"])
     without = after - _array(result.extras["-image-change"])
     inside = np.max([one.region.plane(0, true.shape) for one in lesions], axis=0) > 0
     rest = (true > BODY * true.max()) & ~inside
     rows = []
-    for lesion, found in zip(lesions, result.regions, strict=True):
+    for number, lesion in enumerate(lesions):
         weights = lesion.region.plane(0, true.shape)
         mean = float((true * weights).sum() / weights.sum())
         row = dict(
@@ -126,10 +147,13 @@ def _slice(
             fraction=fraction,
             subject=int(data["subject"][k]),
             kind=lesion.kind,
+            marks=how,
             pixels=int(lesion.pixels.sum()),
             truth=mean,
-            z=(found.after.mean - mean) / max(found.std, 1e-9),
         )
+        if how != "suggested":
+            found = result.regions[number]
+            row["z"] = (found.after.mean - mean) / max(found.std, 1e-9)
         for name, image in (("without", without), ("with", after)):
             error = image - true
             row[f"in_{name}"] = _relative(error, true, lesion.pixels)
@@ -151,14 +175,15 @@ def _relative(error: np.ndarray, true: np.ndarray, where: np.ndarray) -> float:
 
 
 def summary(rows: Sequence[dict[str, Any]], draws: int = 1000, seed: int = 0) -> list[dict[str, Any]]:
-    """For every fraction and kind: change of the mean error in per cent with its 95 % interval over subjects."""
+    """For every fraction, way of marking and kind: change of the mean error in per cent with its 95 % interval over
+    subjects."""
     out = []
-    for fraction in sorted({row["fraction"] for row in rows}, reverse=True):
-        for kind in ("all", "hot", "cold"):
-            some = [r for r in rows if r["fraction"] == fraction and kind in ("all", r["kind"])]
-            if not some:
-                continue
-            line: dict[str, Any] = dict(fraction=fraction, kind=kind, lesions=len(some))
+    keys = sorted({(-row["fraction"], MARKS.index(row["marks"])) for row in rows})
+    for (negative, mark), kind in product(keys, ("all", "hot", "cold")):
+        fraction, how = -negative, MARKS[mark]
+        some = [r for r in rows if (r["fraction"], r["marks"]) == (fraction, how) and kind in ("all", r["kind"])]
+        if some:
+            line: dict[str, Any] = dict(fraction=fraction, marks=how, kind=kind, lesions=len(some))
             line["subjects"] = len({(r["case"], r["subject"]) for r in some})
             for name in ("in", "roi", "out"):
                 line[f"{name}_without"], line[f"{name}_with"] = (
@@ -168,7 +193,8 @@ def summary(rows: Sequence[dict[str, Any]], draws: int = 1000, seed: int = 0) ->
             for which in ("without", "with"):
                 line[f"bias_{which}"] = float(np.mean([r[f"bias_{which}"] for r in some]))
                 line[f"off_{which}"] = float(np.mean([abs(r[f"bias_{which}"]) for r in some]))
-            line["covered"] = float(np.mean([abs(r["z"]) < 1.645 for r in some]))
+            if how != "suggested":
+                line["covered"] = float(np.mean([abs(r["z"]) < NORMAL for r in some]))
             out.append(line)
     return out
 
@@ -188,27 +214,34 @@ def _change(rows: Sequence[dict[str, Any]], name: str, draws: int, seed: int) ->
 def markdown(rows: Sequence[dict[str, Any]], seen: Sequence[dict[str, Any]] = ()) -> str:
     """Both tables, as text."""
     lines = [
-        "| low-dose | marked lesions | n (subjects) | error in lesion without | with | change (95 %) | bias of mean "
+        "| low-dose | marks | lesions | n (subjects) | error in lesion without | with | change (95 %) | bias of mean "
         "without | with | error elsewhere without | with | change | 90 % interval covers |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for line in rows:
         change, out = line["in_change"], line["out_change"]
+        covered = f"{100 * line['covered']:.0f} %" if "covered" in line else "–"
         lines.append(
-            f"| 1/{round(1 / line['fraction'])} | {line['kind']} | {line['lesions']} ({line['subjects']}) "
+            f"| 1/{round(1 / line['fraction'])} | {line['marks']} | {line['kind']} "
+            f"| {line['lesions']} ({line['subjects']}) "
             f"| {line['in_without']:.3f} | {line['in_with']:.3f} "
             f"| {change[0]:+.1f} % ({change[1]:+.1f} to {change[2]:+.1f}) "
             f"| {100 * line['bias_without']:+.0f} % | {100 * line['bias_with']:+.0f} % "
-            f"| {line['out_without']:.3f} | {line['out_with']:.3f} | {out[0]:+.2f} % | {100 * line['covered']:.0f} % |"
+            f"| {line['out_without']:.3f} | {line['out_with']:.3f} | {out[0]:+.2f} % | {covered} |"
         )
     if seen:
-        lines += ["", "| lesion seen by an observer | n pairs | AUC without | with | difference (95 %) |"]
-        lines.append("|---|---|---|---|---|")
+        lines += [
+            "",
+            "| lesion seen by an observer | n pairs | AUC without | with | difference (95 %) "
+            "| bias of an empty mark without | with |",
+        ]
+        lines.append("|---|---|---|---|---|---|---|")
     for one in seen:
-        gain = one["gain"]
+        gain, empty = one["gain"], one["empty"]
         lines.append(
             f"| 1/{round(1 / one['fraction'])}, {one['case']}, 16 mm, {1 + one['contrast']:g} times its surroundings "
             f"| {one['people']} | {one['auc_without']:.3f} | {one['auc_with']:.3f} "
-            f"| {gain[0]:+.3f} ({gain[1]:+.3f} to {gain[2]:+.3f}) |"
+            f"| {gain[0]:+.3f} ({gain[1]:+.3f} to {gain[2]:+.3f}) "
+            f"| {100 * empty['without']:+.0f} % | {100 * empty['with']:+.0f} % |"
         )
     return "\n".join(lines)

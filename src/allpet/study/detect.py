@@ -17,11 +17,12 @@ import torch
 from allpet.geometry import ImageGrid, ParallelBeam
 from allpet.mask.outline import draw
 from allpet.mask.region import Region
+from allpet.metrics.region import mean_in
 from allpet.model import AllPET
 from allpet.project import Projector
 from allpet.scan.core import Image, Scan
 from allpet.scan.dataset import Dataset
-from allpet.scan.simulate import simulate
+from allpet.study.attention import scans, truth_of
 from allpet.study.strange import auc
 
 RADIUS_MM = 8.0
@@ -38,12 +39,11 @@ FINE = 3
 def pairs(
     model: AllPET, tracer: str, region: str, people: int, fraction: float, contrast: float, seed: int, split: str
 ) -> dict[str, np.ndarray]:
-    """Channel responses ``(people, 2, CHANNELS)``, absent and present, by name "without" and "with" attention."""
-    data = simulate(
-        people, tracer=tracer, region=region, task="low-dose", dose_fraction=fraction, split=split, seed=seed,
-        slices_per_subject=1,
-    )  # fmt: skip
-    out: dict[str, list[np.ndarray]] = {"without": [], "with": []}
+    """Channel responses ``(people, 2, CHANNELS)``, absent and present, by name "without" and "with" attention; and
+    relative bias of the marked mean where no lesion is, ``(people, 2)``: "empty"."""
+    data = scans(model, tracer, region, people, fraction, split, seed)
+    out: dict[str, list[np.ndarray]] = {"without": [], "with": [], "empty": []}
+    truths = truth_of(data).numpy()
     for k in range(people):
         rng = np.random.default_rng([seed, k])
         centre = _place(rng, data["labels"][k], data.grid)
@@ -64,7 +64,10 @@ def pairs(
             without = after - _array(result.extras["-image-change"])
             for name, image in (("without", without), ("with", after)):
                 seen[name].append(responses(image, centre, data.grid))
-        for name in out:
+            if not lesion:
+                true = mean_in(truths[k : k + 1], roi[0])
+                out["empty"].append(np.array([mean_in(x[None], roi[0]) / true - 1 for x in (without, after)]))
+        for name in seen:
             out[name].append(np.stack(seen[name]))
     return {name: np.stack(values) for name, values in out.items()}
 
@@ -142,6 +145,7 @@ def detectability(
     for tracer, region in cases:
         for fraction, contrast in settings:
             seen = pairs(model, tracer, region, people, fraction, contrast, seed, split)
+            empty = dict(zip(("without", "with"), seen.pop("empty").mean(axis=0).tolist(), strict=True))
             scores = {name: observe(values) for name, values in seen.items()}
             rng = np.random.default_rng(seed)
             gains = []
@@ -157,6 +161,7 @@ def detectability(
                     people=people,
                     auc_without=area(scores["without"]),
                     auc_with=area(scores["with"]),
+                    empty=empty,
                     gain=[area(scores["with"]) - area(scores["without"]), float(low), float(high)],
                 )
             )

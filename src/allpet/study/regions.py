@@ -7,8 +7,12 @@ mm2, or with 0.8 to 1.25 times their surroundings, count neither as found nor as
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,8 @@ LEAST_TRUTH_MM2 = 50.0
 HOT, COLD = 1.25, 0.8
 SHARE = 0.41
 SKIN_MM = 10.0
+LOOKED_AT = ("STS_001", "STS_002", "STS_003", "STS_004", "STS_005")
+"""Patients on whom weights of the ranking were changed; the others were not looked at one by one."""
 MANY = 40
 """Most suggestions of a slice that are scored."""
 
@@ -87,22 +93,22 @@ def lesions_of(
     return out
 
 
-def simulated(people: int, seed: int, dose: float, split: str, size: int, slices: int) -> Iterator[Case]:
-    """Slices of simulated people, every region and tracer."""
-    for region in REGIONS:
-        for tracer in TRACERS:
-            known: dict[str, Any] = dict(region=region, tracer=tracer, split=split, seed=seed, counts=COUNTS)
-            known |= dict(task="low-dose", dose_fraction=dose, views=size, bins=size, slices_per_subject=slices)
-            data = simulate(people * slices, **known)
-            image = quick_image(data.scan())
-            names = data.attributes["labels"]
-            for k in range(len(data)):
-                facts = dict(weight_kg=float(data.weight_kg[k]), injected_mbq=float(data.injected_mbq[k]))
-                plane = to_suv(replace(image, array=image.array[k : k + 1], **facts))  # type: ignore[arg-type]
-                truths = lesions_of(data.labels[k], data.image[k], names, image.grid.pixel_mm)
-                lesions = np.isin(data.labels[k], [names.index("lesion"), names.index("lesion centre")])
-                person = f"{region} {int(data.subject[k])}"  # the same body with every tracer
-                yield Case(plane, truths, lesions, person, dict(region=region, tracer=tracer))
+def simulated(
+    people: int, seed: int, dose: float, split: str, size: int, slices: int, region: str, tracer: str
+) -> Iterator[Case]:
+    """Slices of simulated people of one region and tracer."""
+    known: dict[str, Any] = dict(region=region, tracer=tracer, split=split, seed=seed, counts=COUNTS)
+    known |= dict(task="low-dose", dose_fraction=dose, views=size, bins=size, slices_per_subject=slices)
+    data = simulate(people * slices, **known)
+    image = quick_image(data.scan())
+    names = data.attributes["labels"]
+    for k in range(len(data)):
+        facts = dict(weight_kg=float(data.weight_kg[k]), injected_mbq=float(data.injected_mbq[k]))
+        plane = to_suv(replace(image, array=image.array[k : k + 1], **facts))  # type: ignore[arg-type]
+        truths = lesions_of(data.labels[k], data.image[k], names, image.grid.pixel_mm)
+        lesions = np.isin(data.labels[k], [names.index("lesion"), names.index("lesion centre")])
+        person = f"{region} {int(data.subject[k])}"  # the same body with every tracer
+        yield Case(plane, truths, lesions, person, dict(region=region, tracer=tracer))
 
 
 def patients(folder: Path, names: Sequence[str] | None = None) -> Iterator[list[Case]]:
@@ -123,7 +129,8 @@ def patients(folder: Path, names: Sequence[str] | None = None) -> Iterator[list[
         for k in range(len(image)):
             plane = replace(image, array=image.array[k : k + 1])
             truths = tumours_of(tumour[k], plane.array[0].numpy(), pixel)
-            cases.append(Case(plane, truths, tumour[k], path.name, {}, _cut(made, k)))
+            part = "looked at" if path.name in LOOKED_AT else "unseen"
+            cases.append(Case(plane, truths, tumour[k], path.name, dict(part=part), _cut(made, k)))
         yield cases
 
 
@@ -246,26 +253,41 @@ def judge(
     slices: int = 4,
     names: Sequence[str] | None = None,
     resamples: int = 500,
+    workers: int = 1,
 ) -> list[dict[str, Any]]:
     """A row for each set of slices, group of it, sort of lesion and method.
 
     Parameters
     ----------
     people : of each region. data : folder that holds ``sts_fdg``; None leaves the patients out. names : of patients,
-    all by default. size : bins, views and pixels.
+    all by default. size : bins, views and pixels. workers : processes.
     """
     torch.set_num_threads(1)
     rows = []
     for dose in doses:
-        cases = simulated(people, seed, dose, split, size, slices)
-        rows += _rows(f"simulated, dose {dose:g}", _scored(cases), ("region", "tracer"), seed, resamples)
+        look = partial(_simulated, people, seed, dose, split, size, slices)
+        prompts = [(region, tracer) for region in REGIONS for tracer in TRACERS]
+        if workers == 1:
+            parts = [look(*prompt) for prompt in prompts]
+        else:
+            with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+                parts = list(pool.map(look, *zip(*prompts, strict=True)))
+        scored = {key: [s for part in parts for s in part[key]] for key in parts[0]}
+        rows += _rows(f"simulated, dose {dose:g}", scored, ("region", "tracer"), seed, resamples)
     if data is not None:
         cases = (case for some in patients(data / "sts_fdg", names) for case in some)
-        rows += _rows("patients (STS)", _scored(cases), (), seed, resamples)
+        rows += _rows("patients (STS)", _scored(cases), ("part",), seed, resamples)
     return rows
 
 
 Scored = dict[tuple[str, str], list[Slice]]
+
+
+def _simulated(
+    people: int, seed: int, dose: float, split: str, size: int, slices: int, region: str, tracer: str
+) -> Scored:
+    torch.set_num_threads(1)
+    return _scored(simulated(people, seed, dose, split, size, slices, region, tracer))
 
 
 def _scored(cases: Iterator[Case]) -> Scored:
@@ -284,7 +306,8 @@ def _scored(cases: Iterator[Case]) -> Scored:
 def _rows(name: str, scored: Scored, groups: Sequence[str], seed: int, resamples: int) -> list[dict[str, Any]]:
     rows = []
     for (method, sort), slices in scored.items():
-        if not any(s.found for s in slices):
+        nothing = all(not s.false and all(score == -np.inf for score, _ in s.found) for s in slices)
+        if nothing or not any(s.found for s in slices):  # a method without such regions, slices without such lesions
             continue
         row = dict(set=name, group="all", sort=sort, method=method)
         rows.append(row | summary(slices, seed, resamples))
@@ -304,9 +327,25 @@ def markdown(rows: Sequence[dict[str, Any]], groups: bool = False) -> str:
         if row["group"] != "all" and not groups:
             continue
         where = row["set"] if row["group"] == "all" else f"{row['set']}, {row['group']}"
-        cells = [where, row["sort"], row["method"], _with(row, "sensitivity"), f"{row['false']:.2f}", _with(row, "dice")]
+        cells = [
+            where,
+            row["sort"],
+            row["method"],
+            _with(row, "sensitivity"),
+            f"{row['false']:.2f}",
+            _with(row, "dice"),
+        ]
         lines.append("| " + " | ".join([*cells, f"{row['lesions']} in {row['people']}"]) + " |")
     return "\n".join(lines)
+
+
+def save(path: Path, rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> None:
+    """Write the rows and where they come from as JSON."""
+    from allpet.io.files import replacing
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as (file,):
+        file.write_text(json.dumps(dict(rows=list(rows), provenance=facts), indent=1) + "\n", encoding="utf-8")
 
 
 def _with(row: dict[str, Any], name: str) -> str:
