@@ -17,6 +17,7 @@ from allpet.report.low_dose_table import gaussian_full, simulated_people, tuned_
 from allpet.report.low_dose_table import score as low_dose_score
 from allpet.report.tasks_table import score
 from allpet.scan.simulate import simulate
+from allpet.study.attention import compare
 from allpet.study.cases import CASES
 from allpet.study.strange import cut_off, rods
 from allpet.task.rivals import RIVALS
@@ -28,7 +29,7 @@ def model() -> AllPET:
 
 
 def test_size_and_words(model):
-    parts = (model.denoiser, model.restorer, model.translator)
+    parts = (model.denoiser, model.restorer, model.translator, model.focus)
     parameters = sum(p.numel() for part in parts for p in part.parameters())
     assert parameters <= 12_000_000
     files = SHIPPED.glob("*.safetensors")
@@ -127,3 +128,13 @@ def test_usual_scans_are_usual_and_strange_ones_are_not(model):
     for strange in (rods(scan), cut_off(scan)):
         found = model.apply("low-dose", strange, samples=0)
         assert float(found.strangeness.median()) > float(result.strangeness.max())
+
+
+def test_attention_lowers_the_error_in_lesions_and_leaves_the_rest(model):
+    rows = compare(model, 12, 5, cases=(("FDG", "abdomen"), ("FDG", "chest")), fractions=(1 / 20,))
+    assert len(rows) >= 8
+    inside, outside = (
+        np.mean([row[f"{where}_with"] for row in rows]) / np.mean([row[f"{where}_without"] for row in rows])
+        for where in ("in", "out")
+    )
+    assert inside < 0.85 and outside < 1.02

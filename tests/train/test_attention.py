@@ -8,13 +8,14 @@ import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid
+from allpet.mask import Region
 from allpet.model import AllPET
 from allpet.model.focus import Focus
 from allpet.scan.phantom import LABEL
 from allpet.scan.simulate import simulate_store
 from allpet.train import train
 from allpet.train.attention import Attention, attention_loss, turned
-from allpet.train.marked import COOL, HOT, Marked, foci
+from allpet.train.marked import COOL, HOT, Marked, drawn_from, foci
 from allpet.train.tasks import hot_and_cold
 from model_support import tiny
 
@@ -65,6 +66,18 @@ def test_a_lesion_that_is_there_is_marked_and_told_right():
         _, outlines = foci(np.random.default_rng(seed), image, labels, GRID)
         told += [said for outline, said, there in outlines if there and float(outline[30:36, 30:36].mean()) > 0.8]
     assert told.count("cold") > 20 and told.count("cold") > 5 * told.count("hot")
+
+
+def test_suggestions_are_marked_and_told_whether_something_is_there():
+    there = np.zeros(GRID.shape, bool)
+    there[10:20, 10:20] = True
+    masks = [np.roll(there, shift, axis=1).astype(np.float32) for shift in (0, 30)]
+    guesses = [Region.from_mask("s", m, kind="hot", score=p) for m, p in zip(masks, (0.9, 0.1), strict=True)]
+    found = [one for seed in range(40) for one in drawn_from(np.random.default_rng(seed), guesses, there)]
+    assert len(found) == 80 and sum(focus for _, _, focus in found) == 40
+    assert all(bool(outline[12, 12]) == focus for outline, _, focus in found)
+    assert 0.5 < np.mean([said == "hot" for _, said, _ in found]) < 0.85
+    assert drawn_from(np.random.default_rng(0), [], there) == []
 
 
 def test_regions_do_not_depend_on_what_else_is_marked(store, regions):

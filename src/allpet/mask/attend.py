@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -14,7 +15,7 @@ from allpet.scan.core import Image, Scan
 from allpet.scan.units import SHARE
 
 IN_COUNTS = ("background", "randoms", "delayeds")
-QUICK = dict(method="osem", iterations=2, fwhm_mm=5.0)
+QUICK: dict[str, Any] = dict(method="osem", iterations=2, fwhm_mm=5.0)
 """The quick reconstruction that regions are looked for in."""
 
 
@@ -44,7 +45,7 @@ class Attended:
 
 def quick_image(scan: Scan) -> Image:
     """The image that regions are looked for in, and drawn on: a short OSEM, smoothed."""
-    return reconstruct(scan, **QUICK)  # type: ignore[arg-type]
+    return reconstruct(scan, **QUICK)
 
 
 def attend(

@@ -134,6 +134,8 @@ class Region:
         lies there."""
         if own == other:
             return self
+        if own.pixel_mm > other.pixel_mm:
+            return self._finer(own, other)
         fine = ((np.arange(FINE) + 0.5) / FINE - 0.5) * other.pixel_mm
         at = np.rint((other.x[:, None] + fine).ravel() / own.pixel_mm + (own.size - 1) / 2).astype(int)
         rows, columns = (at - first for first in self.start[1:])
@@ -146,6 +148,19 @@ class Region:
         if not np.rint(mean * FULL).any():
             return None
         new = Region.from_mask(self.name, mean.clip(0, 1))
+        return replace(self, start=(self.start[0] + new.start[0], *new.start[1:]), levels=new.levels)
+
+    def _finer(self, own: ImageGrid, other: ImageGrid) -> Region | None:
+        """On a finer grid: interpolated linearly, so that edges do not follow the coarser pixels."""
+        from scipy.ndimage import map_coordinates
+
+        at = other.x / own.pixel_mm + (own.size - 1) / 2
+        where = np.meshgrid(at - self.start[1], at - self.start[2], indexing="ij")
+        planes = [map_coordinates(plane, where, order=1, mode="constant", cval=0.0) for plane in self.weights]
+        mask = np.stack(planes).clip(0, 1)
+        if not np.rint(mask * FULL).any():
+            return None
+        new = Region.from_mask(self.name, mask)
         return replace(self, start=(self.start[0] + new.start[0], *new.start[1:]), levels=new.levels)
 
     def only(self, some: range) -> Region | None:

@@ -87,7 +87,7 @@ def marked_slices(
 def scans(model: AllPET, tracer: str, region: str, people: int, fraction: float, split: str, seed: int) -> Dataset:
     """One slice each of people at a share of the dose, on the model's grid."""
     views, bins = model.beam.shape
-    known = dict(tracer=tracer, region=region, split=split, seed=seed, views=views, bins=bins)
+    known: dict[str, Any] = dict(tracer=tracer, region=region, split=split, seed=seed, views=views, bins=bins)
     return simulate(people, task="low-dose", dose_fraction=fraction, slices_per_subject=1, **known)
 
 

@@ -3,7 +3,8 @@
 Into the image of a training scan, hot, cold and ring-shaped foci are drawn at random (as RMAS draws masks), counts
 are drawn from its projection at a random dose, and restored. A person's outline is an ellipse about the focus,
 displaced and too small or too large, and may say whether it is hot or cold. Some outlines lie where nothing was
-changed, so that pointing is no proof of a lesion.
+changed, so that pointing is no proof of a lesion. And some are what the coarse segmentation suggests in the noisy scan:
+it picks what noise made hot, and the network has to know.
 """
 
 from __future__ import annotations
@@ -21,18 +22,25 @@ import torch
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid
 from allpet.io.store import open_store
+from allpet.mask.attend import QUICK
 from allpet.mask.outline import draw
+from allpet.mask.region import Region
+from allpet.mask.suggest import suggest
 from allpet.model.focus import WINDOW, Sight
 from allpet.model.restorer import gaussian_blur
 from allpet.model.translator import ask
+from allpet.recon.whole import smooth
+from allpet.scan.core import Image
 from allpet.scan.dataset import Dataset
 from allpet.scan.phantom import LABEL
+from allpet.scan.units import UNCALIBRATED
 from allpet.task.seen import Counts, Seen, see
 from allpet.task.sight import sight_of
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET
 
+LESIONS = (LABEL["lesion"], LABEL["lesion centre"])
 DOSES = (0.008, 1.0)
 """Share of the full dose, log-uniform."""
 RADII_MM = (3.5, 22.0)
@@ -43,6 +51,10 @@ NOTHING, COLD, RING = 0.15, 0.3, 0.12
 """Shares of outlines without a change, of cold foci, and of hot rings with a cold centre."""
 SAID = 2 / 3
 """Share of outlines that say whether they are hot or cold; by chance where nothing was changed."""
+SUGGESTED = 2
+"""Suggestions taken from every scan, the likelier ones more often."""
+UNLIKELY = 0.05
+"""Added to a suggestion's score before one is drawn."""
 BATCH = 8
 
 
@@ -138,13 +150,48 @@ def mark(data: Dataset, model: AllPET, rows: range, turn: int, seed: int, offset
     present = present_image(model, seen, pitch, data.prompt, [float(rng.random()) < 0.25 for rng in rngs])
     target = blurred * (per_unit * grid.pixel_mm / seen.unit)[column]
     subject = torch.from_numpy(data.rows("subject", some).astype(np.int64)) + offset
+    guesses = suggestions(model, scan, data)
+    differs = [np.abs(a - b) > 1e-6 for a, b in zip(images, data.rows("image", some), strict=True)]
+    lesions = np.isin(labels, LESIONS)
     sets = []
     for i, found in enumerate(outlines):
-        for outline, kind, focus in found:
+        guessed = drawn_from(rngs[i], guesses[i], differs[i] | lesions[i])
+        for outline, kind, focus in [*found, *guessed]:
             one = slice(i, i + 1)
             sight, (r, c) = sight_of(model, outline[None], present[one], seen[one], scan[one], kind, WINDOW)
             sets.append(Marked(_half(sight), target[one, r, c].half(), subject[one], torch.tensor([focus])))
     return Marked.join(sets)
+
+
+def suggestions(model: AllPET, scan: Counts, data: Dataset) -> list[list[Region]]:
+    """What the coarse segmentation suggests in each of some scans, as a person would be shown it."""
+    scale, first = model.need("restorer").start(scan.counts, scan.efficiency, scan.background)
+    grid = data.beam.image_grid()
+    fwhm = float(QUICK["fwhm_mm"]) / grid.pixel_mm
+    planes = smooth(first * scale[:, None, None], fwhm)
+    known: dict[str, Any] = {name: data.prompt.get(name) for name in ("tracer", "region")}
+    return [suggest(Image(plane, grid, UNCALIBRATED, **known)) for plane in planes]
+
+
+def drawn_from(
+    rng: np.random.Generator, guesses: Sequence[Region], there: np.ndarray
+) -> list[tuple[torch.Tensor, str, bool]]:
+    """Some of the suggestions in a scan as outlines, see :func:`foci`.
+
+    Parameters
+    ----------
+    there : where foci are, bool ``(row, column)``.
+    """
+    if not guesses:
+        return []
+    chance = np.array([region.score + UNLIKELY for region in guesses])
+    number = min(SUGGESTED, len(guesses))
+    found = []
+    for k in rng.choice(len(guesses), number, replace=False, p=chance / chance.sum()):
+        outline = guesses[k].plane(0, there.shape)
+        said = guesses[k].kind if rng.random() < SAID else "roi"
+        found.append((torch.from_numpy(outline), said, bool(there[outline > 0.5].mean() > 0.2)))
+    return found
 
 
 def present_image(
@@ -172,7 +219,7 @@ def foci(
     if not len(body):
         return out, []
     level = float(image[labels > 0].mean())
-    lesion = np.isin(labels, [LABEL["lesion"], LABEL["lesion centre"]])
+    lesion = np.isin(labels, LESIONS)
     for _ in range(int(rng.integers(1, 4))):
         kind = float(rng.random())
         where = lesion if lesion.any() and rng.random() < 0.4 else None
