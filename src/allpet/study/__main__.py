@@ -235,9 +235,9 @@ class Regions:
         from allpet.study.regions import judge, markdown, save
 
         rows = judge(self.people, self.seed, self.data, workers=self.workers)
-        save(
-            self.out, rows, provenance(command=f"python -m allpet.study regions --people {self.people}", seed=self.seed)
-        )
+        command = f"python -m allpet.study regions --people {self.people} --seed {self.seed}"
+        command += "" if self.data is None else " --data DATA"
+        save(self.out, rows, provenance(command=command, seed=self.seed))
         print(markdown(rows))
         if self.figure is not None:
             from allpet.study.regions_figure import draw
