@@ -17,7 +17,7 @@ import tyro
 from tyro.conf import subcommand
 
 from allpet import __version__
-from allpet.application import Adapt, Apply, In
+from allpet.application import Adapt, Apply, Attend, In
 from allpet.errors import AllpetError
 from allpet.evaluation import Evaluate, File
 from allpet.generation import Generate
@@ -25,6 +25,7 @@ from allpet.io import writable
 from allpet.provenance import RUNNING
 from allpet.simulation import Out, Simulate
 from allpet.terminal import as_image, as_scan
+from allpet.ui.command import Ui
 
 STYLE = (tyro.conf.DisallowNone, tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
 
@@ -224,8 +225,10 @@ Command = (
     | Annotated[Generate, subcommand("generate")]
     | Annotated[Adapt, subcommand("adapt")]
     | Annotated[Apply, subcommand("apply")]
+    | Annotated[Attend, subcommand("attend")]
     | Annotated[Recon, subcommand("recon")]
     | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Ui, subcommand("ui")]
 )
 
 

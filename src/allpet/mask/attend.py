@@ -67,9 +67,9 @@ def attend(
         check_strength(strength)
     image = quick_image(scan) if image is None else image
     if regions is None:
-        from allpet.mask.suggest import suggest
+        from allpet.mask.suggest import LIKELY, suggest
 
-        regions = suggest(image)
+        regions = suggest(image, least=LIKELY)
     found = tuple(regions)
     if strength is not None:
         found = tuple(replace(region, strength=strength) for region in found)

@@ -23,6 +23,8 @@ from allpet.scan.core import Image
 from allpet.scan.suv import UNITS, suv_factor
 from allpet.scan.units import ACTIVITY
 
+LIKELY = 0.1
+"""Score from which on a suggestion is shown to a person."""
 FEATURES = (
     "contrast",
     "z",
@@ -101,7 +103,7 @@ def _clip(value: float, low: float, high: float) -> float:
     return min(max(value, low), high)
 
 
-def suggest(image: Image, limit: int = 12, linked: bool | None = None) -> list[Region]:
+def suggest(image: Image, limit: int = 12, linked: bool | None = None, least: float = 0.0) -> list[Region]:
     """Regions worth attention, the surest first; the same image gives the same regions.
 
     Parameters
@@ -109,7 +111,7 @@ def suggest(image: Image, limit: int = 12, linked: bool | None = None) -> list[R
     image : any unit; SUV 2.5 is a limit only in SUV, or where weight, injected activity and times are known. NaN and
         values below 0 count as 0. limit : most regions: of the image where planes are linked, else of each plane.
     linked : are planes neighbours, so that foci of several are one region? Default: those 10 mm apart or less that look
-        like each other (:func:`allpet.mask.body.are_neighbours`).
+        like each other (:func:`allpet.mask.body.are_neighbours`). least : lowest score; :data:`LIKELY` is worth a look.
 
     Returns
     -------
@@ -141,7 +143,7 @@ def suggest(image: Image, limit: int = 12, linked: bool | None = None) -> list[R
     used = [0] * len(planes)
     for score, chain in scored:
         number = 0 if linked else chain[0][0]
-        if used[number] < limit:
+        if used[number] < limit and score >= least:
             used[number] += 1
             out.append(_region(chain, bodies, image, fixed, score))
     numbers = Counter[str]()

@@ -15,7 +15,7 @@ from allpet.geometry import ImageGrid
 from allpet.mask.attend import quick_image
 from allpet.mask.outline import draw
 from allpet.mask.region import Region
-from allpet.mask.suggest import suggest
+from allpet.mask.suggest import LIKELY, suggest
 from allpet.model import AllPET
 from allpet.model.restorer import gaussian_blur
 from allpet.scan.core import Image, Scan
@@ -27,7 +27,7 @@ from allpet.uncertainty import NORMAL
 CASES = (("FDG", "brain"), ("FDG", "head-neck"), ("FDG", "chest"), ("FDG", "abdomen"), ("PSMA", "pelvis"))
 FRACTIONS = (1 / 20, 1 / 100)
 MARKS = ("told", "untold", "suggested")
-"""An outline that says whether it is hot or cold; one that does not; all that the coarse segmentation suggests."""
+"""An outline that says whether it is hot or cold; one that does not; all likely suggestions."""
 LEAST_PIXELS = 3
 """Pixels of a lesion in its slice, from which on it is marked."""
 BODY = 0.05
@@ -132,7 +132,7 @@ def _slice(
     if not lesions:
         return []
     drawn = [one.region if how == "told" else replace(one.region, kind="roi") for one in lesions]
-    roi = suggest(quick_image(scan)) if how == "suggested" else drawn
+    roi = suggest(quick_image(scan), least=LIKELY) if how == "suggested" else drawn
     result = model.apply("low-dose", scan, roi=roi, images=True, samples=0)
     after = _array(result.extras["-image"])
     without = after - _array(result.extras["-image-change"])
