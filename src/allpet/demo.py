@@ -78,7 +78,14 @@ def run_demo(out: Path | str, seed: int = 0, model: Any = None) -> Path:
 
         model = AllPET.from_pretrained()
     demo = Demo(model, seed)
-    for label, step in _progress({"generation": generation, "masks": masks, "low dose": low_dose, "tasks": tasks}):
+    steps: dict[str, Callable[[Demo], None]] = {
+        "generation": generation,
+        "masks": masks,
+        "low dose": low_dose,
+        "attention": attention,
+        "tasks": tasks,
+    }
+    for label, step in _progress(steps):
         before = time.perf_counter()
         step(demo)
         demo.seconds[label] = time.perf_counter() - before
@@ -233,6 +240,14 @@ def _low_dose_panels(
     if std is not None:
         above.append(sinogram_panel(std[0], data.beam, "standard deviation", COUNTS, colours=SPREAD_MAP))
     return [above, below]
+
+
+def attention(demo: Demo) -> None:
+    """A marked lesion, its weights in the sinogram, and what a second look makes of it."""
+    from allpet.report.attention_demo import attention_section
+
+    section, demo.numbers["attention"] = attention_section(demo.model, demo.seed)
+    demo.sections.append(section)
 
 
 def tasks(demo: Demo) -> None:

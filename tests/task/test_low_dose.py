@@ -10,8 +10,8 @@ import torch
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam, RingBeam
 from allpet.scan import Scan
-from allpet.task.baselines import LinearMMSE, gaussian_estimate
 from allpet.scan.carry import Carrier
+from allpet.task.baselines import LinearMMSE, gaussian_estimate
 from allpet.task.planes import working_beam
 from allpet.task.put_back import put_back
 from model_support import tiny

@@ -36,36 +36,40 @@ def mean_in(planes: np.ndarray, region: Region) -> float:
     return float((planes[region.box] * weights).sum(dtype=np.float64) / weights.sum(dtype=np.float64))
 
 
-def uptake(planes: np.ndarray, region: Region, grid: ImageGrid, plane_mm: float) -> Uptake:
-    """Uptake of a region in an image ``(plane, row, column)``."""
+def uptake(
+    planes: np.ndarray, region: Region, grid: ImageGrid, plane_mm: float, peaks: np.ndarray | None = None
+) -> Uptake:
+    """Uptake of a region in an image ``(plane, row, column)``.
+
+    Parameters
+    ----------
+    peaks : :func:`peak_image` of the whole image, where many regions are read off it; default: made about the region.
+    """
     core = region.levels > 127
     if not core.any():
         core = region.levels == region.levels.max()
-    ball = _ball(grid.pixel_mm, plane_mm)
-    reach = [side // 2 for side in ball.shape]
-    wide = tuple(
-        slice(max(part.start - r, 0), min(part.stop + r, side))
-        for part, r, side in zip(region.box, reach, planes.shape, strict=True)
-    )
-    around = planes[wide].astype(np.float64)
-    inner = tuple(
-        slice(part.start - out.start, part.stop - out.start) for part, out in zip(region.box, wide, strict=True)
-    )
-    peak = -np.inf
-    for plane, row, column in zip(*(np.nonzero(core)[axis] + inner[axis].start for axis in range(3)), strict=True):
-        parts, part = [], []
-        for at, r, side in zip((plane, row, column), reach, around.shape, strict=True):
-            low, high = max(at - r, 0), min(at + r + 1, side)
-            parts.append(slice(low, high))
-            part.append(slice(low - at + r, high - at + r))
-        weights = ball[tuple(part)]
-        peak = max(peak, float((around[tuple(parts)] * weights).sum() / weights.sum()))
-    voxel_ml = grid.pixel_mm**2 * plane_mm / 1000
-    return Uptake(mean_in(planes, region), float(planes[region.box][core].max()), peak, region.voxels * voxel_ml)
+    if peaks is None:
+        reach = [side // 2 for side in ball(grid.pixel_mm, plane_mm).shape]
+        wide = tuple(slice(max(k.start - r, 0), k.stop + r) for k, r in zip(region.box, reach, strict=True))
+        inner = tuple(slice(k.start - w.start, k.stop - w.start) for k, w in zip(region.box, wide, strict=True))
+        found = peak_image(planes[wide], grid, plane_mm)[inner]
+    else:
+        found = peaks[region.box]
+    volume = region.voxels * grid.pixel_mm**2 * plane_mm / 1000
+    return Uptake(mean_in(planes, region), float(planes[region.box][core].max()), float(found[core].max()), volume)
+
+
+def peak_image(planes: np.ndarray, grid: ImageGrid, plane_mm: float) -> np.ndarray:
+    """Mean of a sphere of 1 mL about every voxel, of what of it lies in the image, float64 ``(plane, row, column)``."""
+    from scipy.signal import fftconvolve
+
+    sphere, values = ball(grid.pixel_mm, plane_mm), planes.astype(np.float64)
+    within = fftconvolve(np.ones_like(values), sphere, "same")
+    return np.asarray(fftconvolve(values, sphere, "same") / within)
 
 
 @lru_cache(maxsize=8)
-def _ball(pixel_mm: float, plane_mm: float) -> np.ndarray:
+def ball(pixel_mm: float, plane_mm: float) -> np.ndarray:
     """Share of every voxel about a voxel's middle that lies in the sphere."""
     fine = (np.arange(5) + 0.5) / 5 - 0.5
 

@@ -245,6 +245,53 @@ class Regions:
             draw(self.figure, self.seed, self.data)
 
 
+@dataclass
+class Attention:
+    """Does attention pay? Errors in and out of marked lesions, and lesions seen by an observer."""
+
+    people: int = 60
+    """Test people of each region that are looked through for lesions."""
+    pairs: int = 100
+    """Pairs with and without a lesion for the observer."""
+    seeds: tuple[int, ...] = (41, 42, 43)
+    """Seeds: of people, counts and outlines; the people are shared among them."""
+    model: Path | None = None
+    """Model folder; default: the shipped weights."""
+    out: Path | None = None
+    """Folder for attention.json and attention.md."""
+
+    def run(self) -> None:
+        from allpet.model import AllPET
+        from allpet.study.attention import MARKS, compare, markdown, summary
+        from allpet.study.detect import detectability
+
+        model = AllPET.from_pretrained(self.model)
+        share = max(self.people // len(self.seeds), 1)
+        rows = [row for seed in self.seeds for row in compare(model, share, seed, marks=MARKS)]
+        table, seen = summary(rows), detectability(model, self.pairs)
+        text = markdown(table, seen)
+        print(text)
+        if self.out is not None:
+            facts = provenance(model_hash=model.hash)
+            write_table("attention", {"lesions": table, "observer": seen}, text, self.out, facts)
+
+
+@dataclass
+class Presets:
+    """The atlas behind the presets: mean ellipses of organs in simulated people."""
+
+    out: Path
+    """File to write (.json)."""
+    people: int = 60
+    """Training people of each region."""
+
+    def run(self) -> None:
+        from allpet.study.presets import write_atlas
+
+        write_atlas(self.out, self.people)
+        print(self.out)
+
+
 Study = (
     Annotated[Arms, subcommand("arms")]
     | Annotated[Masks, subcommand("masks")]
@@ -254,6 +301,8 @@ Study = (
     | Annotated[Lowshot, subcommand("lowshot")]
     | Annotated[Strange, subcommand("strange")]
     | Annotated[Heldout, subcommand("heldout")]
+    | Annotated[Attention, subcommand("attention")]
+    | Annotated[Presets, subcommand("presets")]
     | Annotated[Regions, subcommand("regions")]
 )
 

@@ -145,7 +145,7 @@ def _slice(
         row = dict(
             case=case,
             fraction=fraction,
-            subject=int(data["subject"][k]),
+            subject=int(data["subject"][k]) + 1_000_000 * seed,
             kind=lesion.kind,
             marks=how,
             pixels=int(lesion.pixels.sum()),

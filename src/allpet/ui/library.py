@@ -19,9 +19,7 @@ from allpet.errors import AllpetError
 from allpet.io import DATASET, LIST_MODE, PETSIRD, SINOGRAM, kind_of, read
 from allpet.io.samples import Samples, as_scan
 from allpet.mask.attend import quick_image
-from allpet.mask.region import FULL
-from allpet.metrics.region import Uptake, mean_in
-from allpet.metrics.region import _ball as ball
+from allpet.metrics.region import Uptake, peak_image, uptake
 from allpet.scan.arc import line_coordinates
 from allpet.scan.core import FACTORS, Image, Scan
 from allpet.scan.units import ACTIVITY
@@ -68,26 +66,17 @@ class Loaded:
 
     @cached_property
     def peaks(self) -> np.ndarray:
-        """Mean of a sphere of 1 mL about every voxel of the quick image, as in :func:`allpet.metrics.region.uptake`."""
-        from scipy.signal import fftconvolve
-
-        sphere = ball(self.image.grid.pixel_mm, self.image.plane_mm)
-        planes = self.image.array.numpy().astype(np.float64)
-        within = fftconvolve(np.ones_like(planes), sphere, "same")
-        return np.asarray(fftconvolve(planes, sphere, "same") / within, np.float32)
+        """See :func:`allpet.metrics.region.peak_image`."""
+        return peak_image(self.image.array.numpy(), self.image.grid, self.image.plane_mm)
 
     def uptake(self, item: Item) -> Uptake:
-        """Of a region in the quick image; the same as :func:`allpet.metrics.region.uptake`, whatever its size."""
+        """Of a region in the quick image."""
         with self._lock:
             if item.key in self._facts:
                 self._facts.move_to_end(item.key)
                 return self._facts[item.key]
-        region, planes = item.region, self.image.array.numpy()
-        core = region.levels > FULL // 2
-        core = core if core.any() else region.levels == region.levels.max()
-        volume = region.voxels * self.image.grid.pixel_mm**2 * self.image.plane_mm / 1000
-        highest, peak = (float(x[region.box][core].max()) for x in (planes, self.peaks))
-        found = Uptake(mean_in(planes, region), highest, peak, volume)
+        image = self.image
+        found = uptake(image.array.numpy(), item.region, image.grid, image.plane_mm, self.peaks)
         with self._lock:
             self._facts[item.key] = found
             while len(self._facts) > MAX_FACTS:
@@ -223,14 +212,13 @@ class Library:
         return self.source if _is_scan(self.source) else self.source / name
 
     def _load(self, name: str) -> Loaded:
-        from allpet.mask.suggest import suggest
+        from allpet.mask.suggest import LIKELY, suggest
 
         scan, samples = self.read(name)
         digest = hashlib.sha256(f"{scan.geometry}".encode() + scan.sinogram.contiguous().numpy().tobytes())
         image = quick_image(scan)
-        found = tuple(
-            Item(f"s{k}", region, "suggested", f"s{k}") for k, region in enumerate(suggest(image)[:MAX_SUGGESTIONS], 1)
-        )
+        likely = suggest(image, least=LIKELY)[:MAX_SUGGESTIONS]
+        found = tuple(Item(f"s{k}", region, "suggested", f"s{k}") for k, region in enumerate(likely, 1))
         shares = Shares(scan.geometry)
         loaded = Loaded(name, scan, image, found, digest.hexdigest()[:16], _truth(samples, image), shares)
         for item in found:
