@@ -19,7 +19,6 @@ from allpet.io.files import replacing
 from allpet.io.regions import MAX_JSON, VERSION, label_image, region_to_json, regions_of_json
 from allpet.mask.attend import Attended, attend
 from allpet.report.attended import ATTENTION, AUDIT, EMPHASISED, IMAGE, LABELS, REGIONS, REPORT
-from allpet.report.attended import ATTENTION, AUDIT, EMPHASISED, IMAGE, LABELS, REGIONS, REPORT
 from allpet.report.attention import write_attention_report
 from allpet.save import save
 from allpet.ui.item import SOURCES, Item, Snapshot
