@@ -62,6 +62,20 @@ class Info:
 
 
 @dataclass
+class Doctor:
+    """What is installed, which device is used, what is missing and how to get it."""
+
+    def run(self) -> None:
+        from allpet.doctor import examine
+
+        findings = examine()
+        width = max(len(one.what) for one in findings)
+        print(f"{'allpet':<{width}}  {__version__}")
+        for one in findings:
+            print(f"{one.what:<{width}}  {one.found}" + ("" if one.well else f"  ->  {one.help}"))
+
+
+@dataclass
 class Convert:
     """Any readable format to any writable one; list mode becomes sinograms of the direct planes."""
 
@@ -219,6 +233,7 @@ class Recon:
 Command = (
     Annotated[Demo, subcommand("demo")]
     | Annotated[Info, subcommand("info")]
+    | Annotated[Doctor, subcommand("doctor")]
     | Annotated[Convert, subcommand("convert")]
     | Annotated[Simulate, subcommand("simulate")]
     | Annotated[Train, subcommand("train")]
