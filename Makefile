@@ -38,7 +38,7 @@ bench: setup
 
 # The shipped weights again, from simulated people alone. Restorer: 500 sinograms of 127 subjects, 20 minutes on 2 cores.
 # Generator: 500 sinograms (15 prompts) of 255 subjects, 75 minutes of processor time. Translator: about 500 pairs of each of
-# five tasks, 28 minutes of processor time. Second look: 16,000 regions in the low-dose pairs, 25 to mark, 14 to train.
+# five tasks, 28 minutes of processor time. Second look: 16,000 regions in the low-dose pairs, 25 to mark, 9 to train.
 RESTORE := brain:170 chest:165 abdomen:165
 RESTORE_STORES := $(foreach size,$(RESTORE),runs/$(firstword $(subst :, ,$(size))).zarr)
 REGIONS := brain head-neck chest abdomen pelvis
@@ -57,5 +57,5 @@ train: setup
 	OMP_NUM_THREADS=1 $(BIN)/allpet train --data $(PROMPT_STORES) --out runs/base --recipe base --max-minutes 75
 	$(BIN)/python -m allpet.study pairs --out runs/pairs
 	OMP_NUM_THREADS=1 $(BIN)/allpet train --data runs/pairs/*.zarr --out runs/base --recipe tasks --max-minutes 28
-	OMP_NUM_THREADS=1 $(BIN)/allpet train --data runs/pairs/low-dose_*.zarr --out runs/base --recipe attention --max-minutes 14
+	OMP_NUM_THREADS=1 $(BIN)/allpet train --data runs/pairs/low-dose_*.zarr --out runs/base --recipe attention --max-minutes 9
 	$(BIN)/python -m allpet.train.calibrate runs/base

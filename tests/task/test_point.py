@@ -126,3 +126,13 @@ def test_a_model_without_a_second_look_says_so():
     model.focus = None
     with pytest.raises(AllpetError, match="--recipe attention"):
         model.apply("low-dose", scan, roi=[marked(BEAM)])
+
+
+def test_a_suggestion_is_told_from_what_a_person_drew():
+    model, scan = tiny(), scan_of(BEAM)
+    options = dict(samples=0, images=True)
+    drawn, suggested = (
+        model.apply("low-dose", scan, roi=[replace(marked(BEAM), score=score)], **options).regions[0].after.mean
+        for score in (0.0, 0.4)
+    )
+    assert drawn != suggested

@@ -30,7 +30,7 @@ class Region:
     name : for people. start : plane, row and column at which the box begins. levels : uint8 ``(plane, row, column)``,
     the weights times 255. kind : "hot", "cold" or "roi". strength : of the attention, above -1 (see
     :func:`allpet.mask.attention`). why : how the region came about, in a sentence. score : by which suggestions are
-    ranked, the larger the surer.
+    ranked, the larger the surer; 0 for what a person drew.
 
     Raises
     ------

@@ -46,7 +46,8 @@ class Sight:
     ----------
     stack : present estimate, restored, raw, Fisher step, gate, alpha and its error in the gate, ``(n, 7, rows,
     columns)`` in units of the scan. alpha, error : of the gate, and of the outline itself, ``(n, 2)``. told : log
-    level, its square, log pitch, and whether the region is said to be hot (1) or cold (-1), ``(n, 4)``.
+    level, its square, log pitch, whether the region is said to be hot (1) or cold (-1), and whether a person drew it
+    (1) or it was suggested (0), ``(n, 5)``.
     """
 
     stack: torch.Tensor
@@ -61,11 +62,12 @@ def gate_of(mask: torch.Tensor) -> torch.Tensor:
     return gaussian_blur(wide, EDGE).clamp(0, 1)
 
 
-def told_of(level: torch.Tensor, bin_mm: torch.Tensor, kind: str) -> torch.Tensor:
-    """Mean trues in a bin and pitch in mm, each ``(n,)``, and the regions' kind, as numbers for the network."""
+def told_of(level: torch.Tensor, bin_mm: torch.Tensor, kind: str, drawn: bool) -> torch.Tensor:
+    """Mean trues in a bin and pitch in mm, each ``(n,)``, the regions' kind and whether a person drew them, as numbers
+    for the network."""
     x = (level.clamp_min(1e-3).log() - 1) / 2
-    said = torch.full_like(x, KINDS.get(kind, 0.0))
-    return torch.stack([x, x.square() - 1, torch.log(bin_mm / 4), said], dim=1)
+    said = [torch.full_like(x, value) for value in (KINDS.get(kind, 0.0), float(drawn))]
+    return torch.stack([x, x.square() - 1, torch.log(bin_mm / 4), *said], dim=1)
 
 
 def matched(
@@ -114,7 +116,7 @@ class Focus(nn.Module):
         super().__init__()
         self.config = dict(widths=widths, n_cond=n_cond)
         self.precision = precision
-        self.embed = nn.Sequential(nn.Linear(8, n_cond), nn.SiLU(), nn.Linear(n_cond, n_cond), nn.SiLU())
+        self.embed = nn.Sequential(nn.Linear(9, n_cond), nn.SiLU(), nn.Linear(n_cond, n_cond), nn.SiLU())
         self.unet = UNet(4 * CHANNELS, 8, widths, n_cond, PlaneConv)
 
     def forward(self, sight: Sight) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,7 +2,8 @@
 
 A region's strength is how much it is attended to. 0 and below: the task goes on as without it. Up to 1: that share
 of what the second look (:class:`allpet.model.focus.Focus`) changes. Above 1: the region's mean is moved on towards what
-the counts ask for, by ``1 - 1 / strength`` of the way, so that the data weigh the more.
+the counts ask for, by ``1 - 1 / strength`` of the way, so that the data weigh the more. A region with a score is a
+suggestion: it was chosen because noise made it hot, and is believed less than what a person drew.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Pointed:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """One region of one plane."""
         seen, scan = part.seen[one], part.coarse[one]
-        sight, (rows, columns) = sight_of(self.model, mask, present, seen, scan, region.kind)
+        sight, (rows, columns) = sight_of(self.model, mask, present, seen, scan, region.kind, not region.score)
         with torch.no_grad():
             new, spread = self.model.need("focus")(sight)
         share, gate = min(region.strength, 1.0), gate_of(mask)
@@ -93,7 +94,7 @@ class Pointed:
         image[:, rows, columns] += share * (new - present[:, rows, columns])
         deviation[:, rows, columns] += share * gate[:, rows, columns] * (spread - doubt[:, rows, columns])
         if region.strength > 1:
-            left, _ = sight_of(self.model, mask, image, seen, scan, region.kind)
+            left, _ = sight_of(self.model, mask, image, seen, scan, region.kind, not region.score)
             image = (image + gate * left.alpha[:, :1, None] * (1 - 1 / region.strength)).clamp_min(0)
         return image, deviation
 

@@ -21,6 +21,7 @@ def sight_of(
     seen: Seen,
     scan: Counts,
     kind: str = "roi",
+    drawn: bool = True,
     largest: int | None = None,
 ) -> tuple[Sight, tuple[slice, slice]]:
     """What the network sees of one region, and where.
@@ -28,7 +29,8 @@ def sight_of(
     Parameters
     ----------
     mask : weights ``(1, rows, columns)``. present : the estimate so far, in units of the scan, likewise. seen, scan :
-    of that plane. kind : hot, cold or roi: not said. largest : side of the window.
+    of that plane. kind : hot, cold or roi: not said. drawn : by a person, not
+    suggested. largest : side of the window.
     """
     projector = model.need("restorer").projector
     gate = gate_of(mask)
@@ -41,4 +43,7 @@ def sight_of(
     scaled = [gate * value[:, None, None] for value in (alpha[:, 0], error[:, 0])]
     stack = torch.stack([present, seen.views.image, seen.views.raw, step, gate, *scaled], dim=1)
     rows, columns = window(mask[0], largest)
-    return Sight(stack[:, :, rows, columns], alpha, error, told_of(seen.level, scan.bin_mm, kind)), (rows, columns)
+    return Sight(stack[:, :, rows, columns], alpha, error, told_of(seen.level, scan.bin_mm, kind, drawn)), (
+        rows,
+        columns,
+    )

@@ -156,9 +156,11 @@ def mark(data: Dataset, model: AllPET, rows: range, turn: int, seed: int, offset
     sets = []
     for i, found in enumerate(outlines):
         guessed = drawn_from(rngs[i], guesses[i], differs[i] | lesions[i])
-        for outline, kind, focus in [*found, *guessed]:
+        for number, (outline, kind, focus) in enumerate([*found, *guessed]):
             one = slice(i, i + 1)
-            sight, (r, c) = sight_of(model, outline[None], present[one], seen[one], scan[one], kind, WINDOW)
+            sight, (r, c) = sight_of(
+                model, outline[None], present[one], seen[one], scan[one], kind, number < len(found), WINDOW
+            )
             sets.append(Marked(_half(sight), target[one, r, c].half(), subject[one], torch.tensor([focus])))
     return Marked.join(sets)
 
