@@ -13,6 +13,7 @@ import torch
 from allpet import demo
 from allpet.errors import AllpetError
 from allpet.model import Result
+from allpet.report.attention_demo import attention_section
 from allpet.scan import Scan
 from allpet.scan.simulate import simulate
 from allpet.scan.units import ACTIVITY_MM
@@ -38,7 +39,8 @@ class StandIn:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "REGIONS", ("chest",))
     monkeypatch.setattr(demo, "PEOPLE", 3)
-    monkeypatch.setattr(demo, "tasks", lambda state: None)  # needs a network; tested below
+    for name in ("attention", "tasks"):  # need a network; tested below
+        monkeypatch.setattr(demo, name, lambda state: None)
 
 
 def test_page_and_numbers(quick: None, tmp_path: Path):
@@ -75,6 +77,14 @@ def test_a_file_in_the_way_is_named(tmp_path: Path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(AllpetError, match="is a file; name a folder"):
         demo.run_demo(tmp_path / "out", model=StandIn())
+
+
+def test_attention_has_pictures_and_what_became_of_the_lesions():
+    section, numbers = attention_section(tiny(), seed=0, region="brain")
+    assert section.title == "Attention" and len(section.figures) == 2
+    rows = section.tables[0].rows
+    assert len(rows) == len(numbers) >= 1 and all("±" in row[4] for row in rows)
+    assert all(one["truth"] > 0 and one["std"] > 0 for one in numbers.values())
 
 
 def test_every_other_task_has_a_picture_and_scores_beside_baselines(monkeypatch: pytest.MonkeyPatch):

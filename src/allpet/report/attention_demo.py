@@ -20,12 +20,12 @@ PEOPLE = 12
 FRACTION = 1 / 20
 
 
-def attention_section(model: AllPET, seed: int) -> tuple[Section, dict[str, dict[str, float]]]:
+def attention_section(model: AllPET, seed: int, region: str = "chest") -> tuple[Section, dict[str, dict[str, float]]]:
     """A test person with lesions at a twentieth of the dose; the outlines are drawn about the lesions as a person would
     draw them. Gives the section, and the numbers behind its table."""
-    data = marked_slices(model, "FDG", "chest", PEOPLE, FRACTION, "test", seed + 8)
+    data = marked_slices(model, "FDG", region, PEOPLE, FRACTION, "test", seed + 8)
     sizes = [sum(one.region.voxels for one in _lesions(data, k, seed)) for k in range(len(data))]
-    if not sizes:
+    if not any(sizes):
         return Section("Attention", ["None of these people has a lesion in this slice."]), {}
     k = int(np.argmax(sizes))
     scan, lesions = data.scan([k]), _lesions(data, k, seed)

@@ -135,7 +135,7 @@ def _slice(
     roi = suggest(quick_image(scan), least=LIKELY) if how == "suggested" else drawn
     result = model.apply("low-dose", scan, roi=roi, images=True, samples=0)
     after = _array(result.extras["-image"])
-    without = after - _array(result.extras["-image-change"])
+    without = after - (_array(result.extras["-image-change"]) if roi else 0)
     inside = np.max([one.region.plane(0, true.shape) for one in lesions], axis=0) > 0
     rest = (true > BODY * true.max()) & ~inside
     rows = []
