@@ -228,11 +228,18 @@ class Library:
 
 
 def simulated() -> Any:
-    """A low-dose FDG scan of an abdomen with a lesion in the liver, the same each time."""
+    """A low-dose FDG scan of an abdomen with two hot lesions, the same each time."""
     from allpet.scan.simulate import simulate
 
     return simulate(
-        5, region="abdomen", task="low-dose", dose_fraction=0.1, slices_per_subject=5, slice_mm=5.0, background="quick"
+        5,
+        region="abdomen",
+        task="low-dose",
+        dose_fraction=0.1,
+        slices_per_subject=5,
+        slice_mm=5.0,
+        background="quick",
+        seed=9,
     )
 
 
