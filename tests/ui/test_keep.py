@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from allpet import audit
+from allpet.errors import AllpetError
 from allpet.io import read
 from allpet.io.nifti import read_nifti
 from allpet.io.regions import read_regions
@@ -205,3 +206,12 @@ def test_the_scan_that_stands_in_has_a_lesion_and_knows_its_truth(tmp_path):
     assert loaded.scan.dose_fraction == pytest.approx(0.1) and loaded.scan.counts_per_unit is not None
     correlation = np.corrcoef(loaded.truth.ravel(), loaded.image.array.numpy().ravel())[0, 1]
     assert correlation > 0.8  # both are of one person, the same way round
+
+
+def test_the_folder_for_work_is_made_or_refused(tmp_path):
+    Library(None, tmp_path / "new" / "work")
+    assert (tmp_path / "new" / "work").is_dir()
+    (tmp_path / "file").write_text("x")
+    for out, message in ((tmp_path / "file", "is a file"), (tmp_path / "file" / "below", "cannot be made|is a file")):
+        with pytest.raises(AllpetError, match=message):
+            Library(None, out)

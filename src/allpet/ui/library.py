@@ -130,10 +130,15 @@ class Library:
         self._loading: dict[str, threading.Lock] = {}
         if source is not None and not source.exists():
             raise AllpetError(f"{source}: does not exist; give a scan or a folder of scans")
-        if out is not None and not out.is_dir():
-            raise AllpetError(f"{out}: is no folder; create it first")
+        if out is not None and out.exists() and not out.is_dir():
+            raise AllpetError(f"{out}: is a file; name a folder")
         if not self.names():
             raise AllpetError(f"{source}: holds no scan; give a sinogram (.hs, .zarr), list mode, or a folder of them")
+        if out is not None:
+            try:
+                out.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise AllpetError(f"{out}: cannot be made ({error.strerror or error})") from None
 
     def names(self) -> list[str]:
         """The scans on offer."""
