@@ -152,7 +152,7 @@ def test_a_bad_start_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["--port", port], f"port {port}"),
         (["--port", 70000], "65535"),
         (["--host", "203.0.113.7", "--port", 0], "203.0.113.7"),
-        (["--out", tmp_path / "none"], "no folder"),
+        (["--out", tmp_path / "note.txt"], "is a file"),
         (["--model", tmp_path / "empty"], "holds no model"),
     ]
     for words, said in cases:
