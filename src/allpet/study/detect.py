@@ -26,7 +26,7 @@ from allpet.study.attention import scans, truth_of
 from allpet.study.strange import auc
 
 RADIUS_MM = 8.0
-SETTINGS = ((1 / 20, 0.6), (1 / 100, 1.2))
+SETTINGS = ((1 / 20, 1.5), (1 / 100, 3.0))
 """Shares of the dose, and the lesion's uptake above its surroundings, as a multiple of it: neither trivial nor hopeless
 without attention."""
 CHANNELS = 4
