@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from allpet.geometry import RingBeam
 from allpet.mask.attention import Lines, attention_of, emphasise, undo
 from allpet.mask.region import Region, check_strength
 from allpet.recon.whole import reconstruct
@@ -48,6 +49,13 @@ def quick_image(scan: Scan) -> Image:
     return reconstruct(scan, **QUICK)
 
 
+def likely_regions(scan: Scan, image: Image) -> list[Region]:
+    """Suggestions worth showing; a ring's own planes are neighbours, however noisy they are."""
+    from allpet.mask.suggest import LIKELY, suggest
+
+    return suggest(image, linked=True if isinstance(scan.geometry, RingBeam) else None, least=LIKELY)
+
+
 def attend(
     scan: Scan, regions: Sequence[Region] | None = None, strength: float | None = None, image: Image | None = None
 ) -> Attended:
@@ -67,9 +75,7 @@ def attend(
         check_strength(strength)
     image = quick_image(scan) if image is None else image
     if regions is None:
-        from allpet.mask.suggest import LIKELY, suggest
-
-        regions = suggest(image, least=LIKELY)
+        regions = likely_regions(scan, image)
     found = tuple(regions)
     if strength is not None:
         found = tuple(replace(region, strength=strength) for region in found)

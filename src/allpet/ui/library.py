@@ -18,7 +18,7 @@ import numpy as np
 from allpet.errors import AllpetError
 from allpet.io import DATASET, LIST_MODE, PETSIRD, SINOGRAM, kind_of, read
 from allpet.io.samples import Samples, as_scan
-from allpet.mask.attend import quick_image
+from allpet.mask.attend import likely_regions, quick_image
 from allpet.metrics.region import Uptake, peak_image, uptake
 from allpet.scan.arc import line_coordinates
 from allpet.scan.core import FACTORS, Image, Scan
@@ -217,12 +217,10 @@ class Library:
         return self.source if _is_scan(self.source) else self.source / name
 
     def _load(self, name: str) -> Loaded:
-        from allpet.mask.suggest import LIKELY, suggest
-
         scan, samples = self.read(name)
         digest = hashlib.sha256(f"{scan.geometry}".encode() + scan.sinogram.contiguous().numpy().tobytes())
         image = quick_image(scan)
-        likely = suggest(image, least=LIKELY)[:MAX_SUGGESTIONS]
+        likely = likely_regions(scan, image)[:MAX_SUGGESTIONS]
         found = tuple(Item(f"s{k}", region, "suggested", f"s{k}") for k, region in enumerate(likely, 1))
         shares = Shares(scan.geometry)
         loaded = Loaded(name, scan, image, found, digest.hexdigest()[:16], _truth(samples, image), shares)
