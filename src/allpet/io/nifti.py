@@ -212,7 +212,7 @@ def _comment(nifti: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             sizes = {name: float(comment[name]) for name in ("pixel_mm", "plane_mm")}
             for name, value in dict(comment.get("acquired", {})).items():
                 if name in _FACTS:
-                    known[name] = str(value) if name in _WORDS else _finite(value)
+                    known[name] = str(value) if name in _WORDS else finite(value)
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
         zooms = nifti.header.get_zooms()[:3]
@@ -225,7 +225,8 @@ def _comment(nifti: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 _FACTS = {part.name for part in fields(Acquired)} - {"header"}
 
 
-def _finite(value: Any) -> float:
+def finite(value: Any) -> float:
+    """A number; ``ValueError`` where it is none or not finite."""
     if not math.isfinite(number := float(value)):
         raise ValueError(value)
     return number

@@ -28,7 +28,7 @@ import torch
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid
 from allpet.io.files import file_size, replacing
-from allpet.io.nifti import position_of
+from allpet.io.nifti import finite, position_of
 from allpet.mask.outline import draw
 from allpet.mask.region import FINE, KINDS, Region, label_map
 from allpet.scan.core import Image
@@ -227,19 +227,13 @@ def _names(labels: Image) -> dict[int, dict[str, Any]]:
                 "kind": str(entry["kind"]),
                 "strength": float(entry["strength"]),
                 "why": str(entry["why"])[:500],
-                "score": _finite(entry.get("score", 0.0)),
+                "score": finite(entry.get("score", 0.0)),
             }
             if facts["kind"] in KINDS:
                 found[int(entry["label"])] = facts
         return found
     except (ValueError, KeyError, TypeError, RecursionError):
         return {}
-
-
-def _finite(value: Any) -> float:
-    if not math.isfinite(number := float(value)):
-        raise ValueError(value)
-    return number
 
 
 def _look_up(labels: Image, image: Image) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,12 +16,12 @@ from allpet.mask.attend import quick_image
 from allpet.mask.outline import draw
 from allpet.mask.region import Region
 from allpet.mask.suggest import LIKELY, suggest
-from allpet.model import AllPET
+from allpet.model import AllPET, Result
 from allpet.model.restorer import gaussian_blur
-from allpet.scan.core import Image, Scan
+from allpet.scan.core import Image
 from allpet.scan.dataset import Dataset
 from allpet.scan.phantom import LABEL
-from allpet.scan.simulate import simulate
+from allpet.study.cases import Case
 from allpet.uncertainty import NORMAL
 
 CASES = (("FDG", "brain"), ("FDG", "head-neck"), ("FDG", "chest"), ("FDG", "abdomen"), ("PSMA", "pelvis"))
@@ -32,7 +32,6 @@ LEAST_PIXELS = 3
 """Pixels of a lesion in its slice, from which on it is marked."""
 BODY = 0.05
 """Share of the true peak above which a pixel is body."""
-SIGMA_MM = 4.5 / math.sqrt(8 * math.log(2))
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,8 @@ def marked_slices(
 
 def scans(model: AllPET, tracer: str, region: str, people: int, fraction: float, split: str, seed: int) -> Dataset:
     """One slice each of people at a share of the dose, on the model's grid."""
-    views, bins = model.beam.shape
-    known: dict[str, Any] = dict(tracer=tracer, region=region, split=split, seed=seed, views=views, bins=bins)
-    return simulate(people, task="low-dose", dose_fraction=fraction, slices_per_subject=1, **known)
+    case = Case("low-dose", tracer, region, {"dose_fraction": fraction})
+    return case.simulate(people, split, seed, model.beam.shape)
 
 
 def truth_of(data: Dataset) -> torch.Tensor:
@@ -134,8 +132,7 @@ def _slice(
     drawn = [one.region if how == "told" else replace(one.region, kind="roi") for one in lesions]
     roi = suggest(quick_image(scan), least=LIKELY) if how == "suggested" else drawn
     result = model.apply("low-dose", scan, roi=roi, images=True, samples=0)
-    after = _array(result.extras["-image"])
-    without = after - (_array(result.extras["-image-change"]) if roi else 0)
+    without, after = without_and_with(result)
     inside = np.max([one.region.plane(0, true.shape) for one in lesions], axis=0) > 0
     rest = (true > BODY * true.max()) & ~inside
     rows = []
@@ -164,9 +161,11 @@ def _slice(
     return rows
 
 
-def _array(image: Scan | Image) -> np.ndarray:
-    assert isinstance(image, Image)
-    return np.asarray(image.array[0].numpy())
+def without_and_with(result: Result) -> tuple[np.ndarray, np.ndarray]:
+    """The image of a single plane without and with attention, ``(row, column)``; the same where no region was."""
+    images = [result.extras.get(name) for name in ("-image", "-image-change")]
+    after, change = (np.asarray(x.array[0].numpy()) if isinstance(x, Image) else np.zeros(()) for x in images)
+    return after - change, after
 
 
 def _relative(error: np.ndarray, true: np.ndarray, where: np.ndarray) -> float:

@@ -20,9 +20,8 @@ from allpet.mask.region import Region
 from allpet.metrics.region import mean_in
 from allpet.model import AllPET
 from allpet.project import Projector
-from allpet.scan.core import Image, Scan
 from allpet.scan.dataset import Dataset
-from allpet.study.attention import scans, truth_of
+from allpet.study.attention import scans, truth_of, without_and_with
 from allpet.study.strange import auc
 
 RADIUS_MM = 8.0
@@ -60,8 +59,7 @@ def pairs(
             expected = fraction * (data["sinogram"][k].astype(np.float64) + lesion * added)
             scan = data.scan([k]).with_sinogram(torch.from_numpy(rng.poisson(expected).astype(np.float32))[None])
             result = model.apply("low-dose", scan, roi=roi, images=True, samples=0)
-            after = _array(result.extras["-image"])
-            without = after - _array(result.extras["-image-change"])
+            without, after = without_and_with(result)
             for name, image in (("without", without), ("with", after)):
                 seen[name].append(responses(image, centre, data.grid))
             if not lesion:
@@ -94,11 +92,6 @@ def _lesion_counts(data: Dataset, k: int, shape: dict[str, Any], value: float) -
     lines = ndimage.gaussian_filter1d(lines, sigma, axis=-1, mode="constant")
     lines = lines.reshape(beam.views, beam.bins, FINE).mean(axis=-1)
     return np.asarray(lines * data["attenuation"][k] * float(data["counts_per_unit"][k]), np.float64)
-
-
-def _array(image: Scan | Image) -> np.ndarray:
-    assert isinstance(image, Image)
-    return np.asarray(image.array[0].numpy())
 
 
 def responses(image: np.ndarray, centre: Sequence[float], grid: ImageGrid) -> np.ndarray:

@@ -89,7 +89,7 @@ class Marked:
         return cls(sight, *(torch.cat([getattr(s, name) for s in sets]) for name in ("target", "subject", "changed")))
 
     @classmethod
-    def load(cls, paths: Sequence[str | Path], model: AllPET, rounds: int = 6, seed: int = 0) -> Marked:
+    def load(cls, paths: Sequence[str | Path], model: AllPET, rounds: int = 8, seed: int = 0) -> Marked:
         """Mark regions in the scans of stores of pairs (of low-dose, or any others with image, attenuation, background
         and labels), `rounds` times each.
 
@@ -120,7 +120,7 @@ class Marked:
 
 
 def mark(data: Dataset, model: AllPET, rows: range, turn: int, seed: int, offset: int) -> Marked:
-    """Regions of some scans; depends on (seed, row's subject and number, turn) alone."""
+    """Regions of some scans; depends on (seed, offset, row, turn) alone."""
     some = list(rows)
     grid = data.beam.image_grid()
     rngs = [np.random.default_rng([seed, offset, k, turn]) for k in some]

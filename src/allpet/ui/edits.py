@@ -44,9 +44,9 @@ class Desk:
 
     def suggestion(self, body: dict[str, Any]) -> Item:
         """The suggestion that a request names."""
-        wanted, taken = text(body, "suggestion"), self.now.taken()
-        for item in self.loaded.suggestions:
-            if item.id == wanted and item.id not in taken:
+        wanted = text(body, "suggestion")
+        for item in self.now.offered(self.loaded.suggestions):
+            if item.id == wanted:
                 return item
         raise AllpetError(f"there is no suggestion '{wanted}' left")
 
@@ -87,8 +87,7 @@ def _dismiss(desk: Desk, body: dict[str, Any]) -> Snapshot:
 
 
 def _accept_all(desk: Desk, body: dict[str, Any]) -> Snapshot:
-    taken = desk.now.taken()
-    left = [item for item in desk.loaded.suggestions if item.id not in taken]
+    left = desk.now.offered(desk.loaded.suggestions)
     if not left:
         raise AllpetError("there is no suggestion left")
     return desk.with_new(*((item.region, "suggested", item.id) for item in left))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,3 +51,8 @@ class Snapshot:
     def taken(self) -> frozenset[str]:
         """Ids of suggestions that are not offered: dismissed, or there as a region."""
         return self.dismissed | {item.origin for item in self.items if item.origin}
+
+    def offered(self, suggestions: Sequence[Item]) -> list[Item]:
+        """Suggestions that were neither accepted nor dismissed."""
+        taken = self.taken()
+        return [item for item in suggestions if item.id not in taken]

@@ -110,25 +110,19 @@ class Page:
 
     async def labels(self, request: Request) -> Response:
         """Labels of one plane."""
-        of = _one_of(request, "regions", ("regions", "suggestions"))
-        return await _in_thread(self._labels, request.path_params["session"], request.path_params["plane"], of)
-
-    def _labels(self, session: str, plane: str, of: str) -> Response:
-        work, loaded = self.sessions.get(session)
-        number = _plane(plane, loaded.shape[0])
-        items = work.now.items if of == "regions" else work.offered(loaded)
-        return Response(_labels_of(items, number, loaded.shape), media_type=BYTES)
+        return await _in_thread(self._maps, request, False)
 
     async def covers(self, request: Request) -> Response:
         """Every region's own map of one plane."""
-        of = _one_of(request, "regions", ("regions", "suggestions"))
-        return await _in_thread(self._covers, request.path_params["session"], request.path_params["plane"], of)
+        return await _in_thread(self._maps, request, True)
 
-    def _covers(self, session: str, plane: str, of: str) -> Response:
-        work, loaded = self.sessions.get(session)
-        number = _plane(plane, loaded.shape[0])
-        items = work.now.items if of == "regions" else work.offered(loaded)
-        maps = b"".join(_labels_of([item], number, loaded.shape) for item in items)
+    def _maps(self, request: Request, apart: bool) -> Response:
+        of = _one_of(request, "regions", ("regions", "suggestions"))
+        work, loaded = self.sessions.get(request.path_params["session"])
+        number, now = _plane(request.path_params["plane"], loaded.shape[0]), work.now
+        items = now.items if of == "regions" else tuple(now.offered(loaded.suggestions))
+        groups = [(item,) for item in items] if apart else [items]
+        maps = b"".join(_labels_of(group, number, loaded.shape) for group in groups)
         return Response(maps, media_type=BYTES)
 
     async def sinogram(self, request: Request) -> Response:
@@ -323,7 +317,7 @@ def _plane(word: str, count: int) -> int:
     raise Refused(MISSING, f"there is no plane '{word[:20]}'; there are 0 to {count - 1}")
 
 
-def _labels_of(items: list[Item] | tuple[Item, ...], plane: int, shape: tuple[int, int, int]) -> bytes:
+def _labels_of(items: tuple[Item, ...], plane: int, shape: tuple[int, int, int]) -> bytes:
     out = np.zeros(shape[1:], np.uint8)
     for number, item in enumerate(items[:255], 1):
         region = item.region

@@ -126,7 +126,6 @@ class Work:
         with self.lock:
             now, steps = self.now, {"undo": bool(self._undo), "redo": bool(self._redo), "saved": self.saved}
             version = self.version
-        taken = now.taken()
         least, most = loaded.shares.extremes(now.items, loaded.shape[0])
         low, high = loaded.window
         scan, image = loaded.scan, loaded.image
@@ -158,16 +157,11 @@ class Work:
             },
             "lines": loaded.lines,
             "regions": [shown(item, loaded) for item in now.items],
-            "suggestions": [shown(item, loaded) for item in loaded.suggestions if item.id not in taken],
+            "suggestions": [shown(item, loaded) for item in now.offered(loaded.suggestions)],
             "presets": names(scan.region),
             **steps,
             "attention": {"max": most, "min": least},
         }
-
-    def offered(self, loaded: Loaded) -> list[Item]:
-        """Suggestions that were neither accepted nor dismissed."""
-        taken = self.now.taken()
-        return [item for item in loaded.suggestions if item.id not in taken]
 
     def _new_id(self) -> str:
         self._count += 1
