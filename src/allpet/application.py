@@ -28,7 +28,7 @@ def regions_for(path: Path, scan: Any) -> Any:
     from allpet.scan import Image
 
     grid = image_grid_of(scan.geometry)[1]
-    return read_regions(path, Image(torch.zeros(len(scan), *grid.shape), grid, plane_mm=scan.plane_mm))
+    return read_regions(path, Image(torch.zeros(()).expand(len(scan), *grid.shape), grid, plane_mm=scan.plane_mm))
 
 
 @dataclass

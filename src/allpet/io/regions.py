@@ -18,7 +18,7 @@ import binascii
 import json
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from allpet.geometry import ImageGrid
 from allpet.io.files import file_size, replacing
 from allpet.io.nifti import finite, position_of
 from allpet.mask.outline import draw
-from allpet.mask.region import FINE, KINDS, Region, label_map
+from allpet.mask.region import COMBINE, FINE, KINDS, Region, label_map
 from allpet.scan.core import Image
 from allpet.scan.units import LABEL
 
@@ -39,11 +39,6 @@ HEADER_KEY = "regions"
 MAX_REGIONS = 255
 MAX_JSON = 1 << 24
 """The largest file of regions in bytes."""
-_COMBINE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "union": np.maximum,
-    "intersection": np.minimum,
-    "difference": lambda one, two: np.minimum(one, 1 - two),
-}
 
 
 def read_regions(path: Path | str, image: Image) -> list[Region]:
@@ -108,9 +103,9 @@ def region_of_json(entry: Any, shape: Sequence[int], grid: ImageGrid, default: s
         start, levels = _voxels(entry["voxels"], name, shape)
         return Region(name, start, levels, **known)
     shapes, combine = entry.get("shapes"), str(entry.get("combine", "union"))
-    if not isinstance(shapes, list) or not 0 < len(shapes) <= MAX_REGIONS or combine not in _COMBINE:
+    if not isinstance(shapes, list) or not 0 < len(shapes) <= MAX_REGIONS or combine not in COMBINE:
         raise AllpetError(
-            f"region '{name}': needs shapes (a list of 1 to {MAX_REGIONS}), combined by {', '.join(_COMBINE)}"
+            f"region '{name}': needs shapes (a list of 1 to {MAX_REGIONS}), combined by {', '.join(COMBINE)}"
         )
     first, last = _planes(entry.get("planes"), name, shape[0])
     try:
@@ -119,7 +114,7 @@ def region_of_json(entry: Any, shape: Sequence[int], grid: ImageGrid, default: s
         raise AllpetError(f"region '{name}': {error}") from None
     total = drawn[0]
     for one in drawn[1:]:
-        total = _COMBINE[combine](total, one)
+        total = COMBINE[combine](total, one)
     flat = Region.from_mask(name, total, **known)
     levels = np.repeat(flat.levels, last - first + 1, axis=0)
     return Region(name, (first, *flat.start[1:]), levels, **known)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,7 +83,6 @@ def attend(
     return Attended(image, found, weights, _scaled(scan, lambda values: emphasise(values, weights)))
 
 
-def _scaled(scan: Scan, change: object) -> Scan:
-    assert callable(change)
+def _scaled(scan: Scan, change: Callable[[torch.Tensor], torch.Tensor]) -> Scan:
     others = {name: change(value) for name in IN_COUNTS if (value := getattr(scan, name)) is not None}
     return scan.with_sinogram(change(scan.sinogram), dynamic=None, **others)

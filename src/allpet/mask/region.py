@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,12 @@ FULL = 255
 """Level that stands for a weight of 1."""
 FINE = 3
 """Points along each side of a pixel at which a region on another grid is looked up."""
+COMBINE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "union": np.maximum,
+    "intersection": np.minimum,
+    "difference": lambda one, other: np.minimum(one, 1 - other),
+}
+"""What becomes of two regions' weights."""
 STRONGEST = 100.0
 """Largest strength."""
 
@@ -190,7 +196,7 @@ def check_strength(strength: float, where: str = "") -> None:
 
 def union(name: str, regions: Sequence[Region], shape: Sequence[int], **known: Any) -> Region:
     """All that any of the regions covers: the largest weight. Kind and strength are the first one's by default."""
-    return _combined(name, regions, shape, np.maximum, known)
+    return _combined(name, regions, shape, "union", known)
 
 
 def intersection(name: str, regions: Sequence[Region], shape: Sequence[int], **known: Any) -> Region:
@@ -200,7 +206,7 @@ def intersection(name: str, regions: Sequence[Region], shape: Sequence[int], **k
     ------
     AllpetError : they have no voxel in common.
     """
-    return _combined(name, regions, shape, np.minimum, known)
+    return _combined(name, regions, shape, "intersection", known)
 
 
 def difference(name: str, regions: Sequence[Region], shape: Sequence[int], **known: Any) -> Region:
@@ -210,15 +216,15 @@ def difference(name: str, regions: Sequence[Region], shape: Sequence[int], **kno
     ------
     AllpetError : nothing is left.
     """
-    return _combined(name, regions, shape, lambda one, other: np.minimum(one, 1 - other), known)
+    return _combined(name, regions, shape, "difference", known)
 
 
-def _combined(name: str, regions: Sequence[Region], shape: Sequence[int], how: Any, known: dict[str, Any]) -> Region:
+def _combined(name: str, regions: Sequence[Region], shape: Sequence[int], how: str, known: dict[str, Any]) -> Region:
     if not regions:
         raise AllpetError(f"region '{name}': is made of no regions; at least one is needed")
     total = regions[0].on(shape)
     for region in regions[1:]:
-        total = how(total, region.on(shape))
+        total = COMBINE[how](total, region.on(shape))
     first = regions[0]
     return Region.from_mask(name, total, **{"kind": first.kind, "strength": first.strength} | known)
 

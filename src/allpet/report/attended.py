@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from allpet import audit
 from allpet.errors import AllpetError
@@ -19,7 +19,7 @@ from allpet.save import save
 if TYPE_CHECKING:
     from allpet.mask.attend import Attended
     from allpet.mask.region import Region
-    from allpet.model.allpet import RegionResult, Result
+    from allpet.model.allpet import Result
 
 REGIONS, AUDIT, REPORT, LABELS = "regions.json", "audit.jsonl", "report.html", "roi.nii.gz"
 IMAGE, ATTENTION, EMPHASISED = "image.nii.gz", "attention.hs", "emphasised.hs"
@@ -40,19 +40,19 @@ def write_attended(folder: Path, attended: Attended) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AllpetError(f"{folder}: cannot be made ({error.strerror or error})") from None
-    save(attended.image, folder / IMAGE)
     save(label_image(attended.regions, attended.image), folder / LABELS)
     write_regions(attended.regions, folder / REGIONS)
-    save(attended.weights_scan, folder / ATTENTION)
-    save(attended.emphasised, folder / EMPHASISED)
+    write_planes(folder, attended)
     audit.append(folder / AUDIT, audit.entry("attended", attended.regions))
     write_attention_report(folder / REPORT, attended, audit.read(folder / AUDIT))
     return [folder / name for name in (IMAGE, LABELS, REGIONS, ATTENTION, EMPHASISED, AUDIT, REPORT)]
 
 
-def region_rows(results: Sequence[RegionResult]) -> list[dict[str, Any]]:
-    """What became of regions, as plain values."""
-    return [asdict(one) for one in results]
+def write_planes(folder: Path, attended: Attended) -> None:
+    """Write the image, the weights and the emphasised scan."""
+    save(attended.image, folder / IMAGE)
+    save(attended.weights_scan, folder / ATTENTION)
+    save(attended.emphasised, folder / EMPHASISED)
 
 
 def write_region_table(
@@ -64,7 +64,7 @@ def write_region_table(
     ----------
     table, log : files to write; the log grows. regions : that the task attended to.
     """
-    rows = region_rows(result.regions)
+    rows = [asdict(one) for one in result.regions]
     facts = provenance(seed=seed, model_hash=model_hash)
     content = {"task": task, "notes": list(result.notes), "regions": rows, "provenance": facts}
     with replacing(table) as (part,):

@@ -133,13 +133,13 @@ class Pointed:
         without, after = (torch.cat(x).numpy() for x in (self.without, self.after))
         unit = UNCALIBRATED if self.scan.counts_per_unit is None else ACTIVITY
         factor, found = temper(self.model, self.task, "region"), []
+        low = max(min(region.planes.start for region in self.roi) - REACH, 0)
+        quick = quick_image(self.scan.planes(slice(low, max(region.planes.stop for region in self.roi) + REACH)))
         for number, region in enumerate(self.roi):
             again = region.regridded(self.own, self.grid)
             if again is None:
                 continue
-            near = slice(max(region.planes.start - REACH, 0), region.planes.stop + REACH)
-            quick = quick_image(self.scan.planes(near))
-            moved = replace(region, start=(region.start[0] - near.start, *region.start[1:]))
+            moved = replace(region, start=(region.start[0] - low, *region.start[1:]))
             step = self.scan.plane_mm
             found.append(
                 RegionResult(

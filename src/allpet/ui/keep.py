@@ -18,7 +18,7 @@ from allpet.errors import AllpetError
 from allpet.io.files import replacing
 from allpet.io.regions import MAX_JSON, VERSION, label_image, region_to_json, regions_of_json
 from allpet.mask.attend import Attended, attend
-from allpet.report.attended import ATTENTION, AUDIT, EMPHASISED, IMAGE, LABELS, REGIONS, REPORT
+from allpet.report.attended import AUDIT, LABELS, REGIONS, REPORT, write_planes
 from allpet.report.attention import write_attention_report
 from allpet.save import save
 from allpet.ui.item import SOURCES, Item, Snapshot
@@ -134,9 +134,7 @@ def write_small(folder: Path, content: Kept) -> None:
 def write_large(folder: Path, content: Kept) -> None:
     """Image, weights, emphasised scan and report."""
     attended = content.attended()
-    save(content.loaded.image, folder / IMAGE)
-    save(attended.weights_scan, folder / ATTENTION)
-    save(attended.emphasised, folder / EMPHASISED)
+    write_planes(folder, attended)
     write_attention_report(folder / REPORT, attended, list(content.audit), list(content.results))
 
 
