@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.setup-done
 THREADS := $(or $(OMP_NUM_THREADS),2)
+PROCESSES ?= 2
 
 .PHONY: setup demo test lint bench train
 .DEFAULT_GOAL := setup
@@ -25,8 +26,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Test files are spread over processes of one thread each, which keeps two cores busier than one process of two threads.
 test: lint
-	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
 bench: setup
 	$(BIN)/python benchmarks/bench_projector.py --json benchmarks/results/projector.json

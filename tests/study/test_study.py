@@ -8,6 +8,15 @@ import torch
 
 from allpet.errors import AllpetError
 from allpet.study import arms, data, masks, synthetic
+from allpet.train.recipes import Base
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow():
+    """The network of the recipe base with narrower levels: these tests are about what is around it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Base, "widths", (64, 96, 128))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,16 @@ from allpet.io.store import write_store
 from allpet.model import AllPET
 from allpet.scan.simulate import simulate
 from allpet.train import train
+from allpet.train.recipes import Base
 from allpet.train.samples import TrainingSet, count, draw_emission, vary
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow():
+    """The network of the recipe base with narrower levels: these tests are about what is around it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Base, "widths", (32, 48, 64))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from allpet.precision import native_bf16
+
 MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic whose iterates go to 1 fastest (Jordan et al.)
 
@@ -85,11 +87,12 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrices: torch.Tensor, iterations: int = 5) -> torch.Tensor:
     """Nearly the orthogonal factor of each matrix ``(n, rows, columns)``: singular values go to about 1 (0.7 to 1.2).
 
-    Newton-Schulz iterations in bfloat16.
+    Newton-Schulz iterations, in bfloat16 where the device multiplies it in hardware, else in float32.
     """
     x = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp_min(1e-12)
     tall = x.shape[1] > x.shape[2]
-    x = (x.mT if tall else x).bfloat16()
+    x = x.mT if tall else x
+    x = x.bfloat16() if native_bf16(x.device.type) else x
     a, b, c = COEFFICIENTS
     for _ in range(iterations):
         gram = x @ x.mT

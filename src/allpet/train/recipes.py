@@ -124,6 +124,7 @@ class Base:
 
     rate, ema, batch = 2e-3, 0.999, 64
     precision = "fp32"
+    widths = (128, 192, 256)  # channels of the network's levels, times `size`
     split = 0.25  # share of samples that are split by a random projected mask
     drawn = 4096  # most varied sinograms behind the closed forms, 8 of each
     held = 1 / 20  # share of subjects kept apart to see when to stop
@@ -154,7 +155,7 @@ class Base:
         self.first.fit(torch.cat(varied))
         batches = [self.draw(64, rng) for _ in range(-(-min(self.drawn, 8 * len(self.data)) // 64))]
         state = torch.cat([z for z, _ in batches])
-        widths = tuple(16 * round(w * size / 16) for w in (128, 192, 256))
+        widths = tuple(16 * round(w * size / 16) for w in self.widths)
         torch.manual_seed(seed)
         self.network = Denoiser.of(self.first, widths=widths).fit(
             state, join([c for _, c in batches]), _counts(self.data)
