@@ -1,11 +1,11 @@
-# make setup | demo | test | lint | bench | train: everything happens in .venv of this checkout.
+# make setup | demo | test | lint | bench | audit | train | docs | wheel | check-wheel: everything happens in .venv of this checkout.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.setup-done
 THREADS := $(or $(OMP_NUM_THREADS),2)
 PROCESSES ?= 2
 
-.PHONY: setup demo test lint bench train
+.PHONY: setup demo test lint audit bench train docs wheel check-wheel
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -30,13 +30,37 @@ lint: setup
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
+# Licences, and known vulnerabilities of the pins; ends with an error where no service can be asked.
+audit: setup
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[audit]'
+	$(BIN)/python tools/audit.py
+
+# The site, in site/: warnings are errors.
+docs: setup
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs site
+	@echo 'site/index.html'
+
+# Wheel and source archive, in dist/; then everything once in a fresh environment of every Python found.
+wheel: setup
+	rm -rf build/lib build/bdist.* dist
+	$(BIN)/python -m build --outdir dist .
+
+check-wheel: wheel
+	$(BIN)/python tools/check_wheel.py
+
+# Every group beside its peers, about ten minutes on two idle cores; some: make bench ONLY='recon files'; go on where it was
+# interrupted: make bench MORE=--resume. denoising-diffusion-pytorch asks for torchvision, which its network does not need.
 bench: setup
-	$(BIN)/python benchmarks/bench_projector.py --json benchmarks/results/projector.json
-	$(BIN)/python benchmarks/bench_masks.py --json benchmarks/results/masks.json
-	$(BIN)/python benchmarks/bench_generate.py --json benchmarks/results/generate.json
-	$(BIN)/python benchmarks/bench_simulate.py --json benchmarks/results/simulate.json
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt denoising-diffusion-pytorch
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python benchmarks/run.py $(if $(ONLY),--groups $(ONLY)) $(MORE)
+ifndef ONLY
 	$(BIN)/python benchmarks/load_ui.py --json benchmarks/results/ui.json
-	$(BIN)/python benchmarks/recovery.py --people 6 --json benchmarks/results/recovery.json
+endif
+	$(BIN)/python benchmarks/report.py
+ifndef ONLY
+	$(BIN)/python benchmarks/bench_workers.py --json benchmarks/results/workers.json
+endif
 
 # The shipped weights again, from simulated people alone. Restorer: 500 sinograms of 127 subjects, 20 minutes on 2 cores.
 # Generator: 500 sinograms (15 prompts) of 255 subjects, 75 minutes of processor time. Translator: about 500 pairs of each of

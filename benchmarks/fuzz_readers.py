@@ -1,11 +1,12 @@
 """Damaged files for every reader: only an AllpetError of one line may come out, soon, quietly and in little memory.
 
-``python benchmarks/fuzz_readers.py --count 10000 --seed 0 [--format NAME] [--json FILE]``. Each format runs in a
-process of its own. Small whole files are written, one of them is damaged (bits, cuts, insertions, repeated pieces,
-values swapped between header lines, sizes blown up), and the reader is called. It fails if anything but AllpetError is
-raised or its message has several lines, if it takes more than ten seconds, if a warning or any other text appears, if
-the memory that Python and NumPy allocate grows by more than ten times the files plus 4 MiB (PETSIRD: 32 MiB), or if the
-process needs 1 GiB more than at its start. Case k of a seed is the same whatever the count.
+``python benchmarks/fuzz_readers.py [--count 10000] [--seconds S] [--seed 0] [--format NAME] [--case K] [--json FILE]``.
+A format ends after that many cases or seconds, and runs in a process of its own. Small whole files are written, one of
+them is damaged (bits, cuts, insertions, repeated pieces, values swapped between header lines, sizes blown up), and the
+reader is called. It fails if anything but AllpetError is raised or its message has several lines, if it takes more than
+ten seconds, if a warning or any other text appears, if the memory that Python and NumPy allocate grows by more than ten
+times the files plus 4 MiB (PETSIRD: 32 MiB), or if the process needs 1 GiB more than at its start. Case k of a seed is
+the same whatever the count; ``--case K`` runs it alone.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import fuzz_files
+import fuzz_more
 import numpy as np
 
 SECONDS = 10
@@ -88,6 +90,14 @@ FORMATS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str]] =
     "dicom": (fuzz_files.dicom, _read, "pydicom"),
     "petsird": (fuzz_files.petsird, _read_petsird, "petsird"),
     "store": (fuzz_files.store, _read, "zarr"),
+    "store-without-hashes": (fuzz_more.bare_store, _read, "zarr"),
+    "regions": (fuzz_more.regions, fuzz_more.read_regions, "allpet.io.regions"),
+    "labels": (fuzz_more.labels, fuzz_more.read_regions, "nibabel"),
+    "model": (fuzz_more.model, fuzz_more.read_model, "safetensors"),
+    "checkpoint": (fuzz_more.checkpoint, fuzz_more.read_checkpoint, "safetensors"),
+    "audit": (fuzz_more.audit, fuzz_more.read_audit, "allpet.audit"),
+    "scanner": (fuzz_more.scanner, fuzz_more.read_scanner, "allpet.scan.scanners"),
+    "table": (fuzz_more.table, fuzz_more.read_table, "allpet.scan.labelled"),
 }
 """Name of a format: what writes a whole one, what reads it, and the module without which there is none."""
 
@@ -173,12 +183,21 @@ def _swap(content: bytes, rng: np.random.Generator) -> bytes:
 # --- the run ----------------------------------------------------------------------------------------------------------
 
 
-def fuzz(name: str, count: int, seed: int, folder: Path, keep: Path | None = None) -> Outcome:
+def fuzz(
+    name: str,
+    count: int,
+    seed: int,
+    folder: Path,
+    keep: Path | None = None,
+    seconds: float = float("inf"),
+    first: int = 0,
+) -> Outcome:
     """Damage and read ``count`` times in this process.
 
     Parameters
     ----------
-    folder : empty, for the files. keep : where the files of failed cases are left.
+    folder : empty, for the files. keep : where the files of failed cases are left. seconds : end after so long.
+    first : number of the first case.
     """
     from allpet.errors import AllpetError
 
@@ -186,11 +205,13 @@ def fuzz(name: str, count: int, seed: int, folder: Path, keep: Path | None = Non
     path = make(folder)
     whole = {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
     reader(path)  # the whole file reads, and everything is imported
-    out = Outcome(name)
+    out, end = Outcome(name), time.monotonic() + seconds
     tracemalloc.start()
     try:
         with _captured() as said:
-            for k in range(count):
+            for k in range(first, first + count):
+                if time.monotonic() > end:
+                    break
                 rng = np.random.default_rng([seed, zlib.crc32(name.encode()), k])
                 victim = list(whole)[rng.integers(len(whole))]
                 victim.write_bytes(damage(whole[victim], rng))
@@ -201,7 +222,8 @@ def fuzz(name: str, count: int, seed: int, folder: Path, keep: Path | None = Non
                 if peak > allowed:
                     failure = failure or f"took {peak} bytes; {allowed} are allowed"
                 if failure:
-                    out.failures.append(f"case {k}, {victim.name}: {failure}")
+                    again = f"fuzz_readers.py --format {name} --seed {seed} --case {k}"
+                    out.failures.append(f"{again}, {victim.name}: {failure}")
                     if keep:
                         (keep / f"{name}-{k}-{victim.name}").write_bytes(victim.read_bytes())
                 victim.write_bytes(whole[victim])
@@ -291,7 +313,8 @@ def _worker(args: argparse.Namespace) -> None:
         now = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1]) << 10  # type: ignore[index]
         resource.setrlimit(resource.RLIMIT_AS, (now + GROWTH, now + GROWTH))
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(asdict(fuzz(args.format, args.count, args.seed, Path(folder), args.keep))))
+        done = fuzz(args.format, args.count, args.seed, Path(folder), args.keep, args.seconds, args.case or 0)
+        print(json.dumps(asdict(done)))
 
 
 def main() -> int:
@@ -299,22 +322,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])  # type: ignore[union-attr]
     parser.add_argument("--count", type=int, default=10_000, help="damaged files a format")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="longest time a format")
+    parser.add_argument("--case", type=int, help="this case alone")
     parser.add_argument("--format", choices=FORMATS, help="one format only")
     parser.add_argument("--json", type=Path, help="write the outcomes here as well")
     parser.add_argument("--keep", type=Path, help="leave the files of failed cases in this folder")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.case is not None:
+        args.count = 1
     if args.worker:
         _worker(args)
         return 0
     outcomes = []
     print(
-        f"{'format':16} {'files':>6} {'errors':>6} {'failed':>6} {'seconds':>8} {'slowest s':>9} {'peak MiB':>8}",
+        f"{'format':20} {'files':>6} {'errors':>6} {'failed':>6} {'seconds':>8} {'slowest s':>9} {'peak MiB':>8}",
         flush=True,
     )
     for name in [args.format] if args.format else available():
         command = [sys.executable, __file__, "--worker", "--format", name, "--count", str(args.count)]
         command += ["--seed", str(args.seed), *(["--keep", str(args.keep)] if args.keep else [])]
+        command += ["--seconds", str(args.seconds), *(["--case", str(args.case)] if args.case is not None else [])]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             print(f"{name}: the process ended with {done.returncode}: {done.stderr[-600:]}", flush=True)
@@ -323,7 +351,7 @@ def main() -> int:
         out = Outcome(**json.loads(done.stdout.splitlines()[-1]))
         outcomes.append(out)
         counts = f"{out.files:6} {out.errors:6} {len(out.failures):6}"
-        print(f"{name:16} {counts} {out.seconds:8.1f} {out.slowest:9.2f} {out.peak / 2**20:8.2f}", flush=True)
+        print(f"{name:20} {counts} {out.seconds:8.1f} {out.slowest:9.2f} {out.peak / 2**20:8.2f}", flush=True)
         for failure in out.failures[:10]:
             print(f"    {failure}", flush=True)
     if args.json:

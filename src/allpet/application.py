@@ -12,9 +12,20 @@ from tyro.conf import Positional, arg
 from allpet.errors import AllpetError
 from allpet.generation import SCAN_KINDS
 from allpet.io import writable
-from allpet.terminal import as_image, as_scan, beside_name, given, planes_done
+from allpet.terminal import (
+    StorePath,
+    as_image,
+    as_scan,
+    beside_name,
+    by_blocks,
+    ending,
+    given,
+    in_blocks,
+    planes_done,
+    stated,
+)
 
-In = Positional[Annotated[Path, arg(metavar="IN")]]
+In = Positional[Annotated[StorePath, arg(metavar="IN")]]
 Task = Positional[Annotated[str, arg(metavar="TASK")]]
 REGION_FILES = (("-regions", ".json"), ("-audit", ".jsonl"))
 
@@ -39,7 +50,7 @@ class Apply:
     """low-dose, attenuation, delayed, convert or separate."""
     source: In
     """Scan to read."""
-    out: Path
+    out: StorePath
     """File to write; beside it -std (all tasks), -second (separate), -mumap.nii.gz (attenuation), -retention.nii.gz
     (delayed), -regions.json and -audit.jsonl (with --roi)."""
     prompt: str | None = None
@@ -63,6 +74,12 @@ class Apply:
     """Seed."""
     model: Path | None = None
     """Model folder; default: the shipped weights."""
+    workers: int | None = None
+    """From .zarr to .zarr block by block in so many processes on this machine, each on one thread: memory for
+    blocks only, and the same command goes on after a kill. Default: all at once in this process."""
+    scheduler: str | None = None
+    """From .zarr to .zarr block by block in the workers of a Dask scheduler: tcp://HOST:PORT, its scheduler
+    file (.json), or local for --workers Dask workers on this machine."""
 
     def run(self) -> None:
         from allpet.task import TASKS
@@ -76,7 +93,7 @@ class Apply:
         from allpet.save import save
         from allpet.scan import Image
 
-        scan = as_scan(self.source, read(self.source))
+        how = in_blocks(self.workers, self.scheduler, default=1)
         known = given(
             dose_fraction=self.dose_fraction,
             delay_minutes=self.delay_minutes,
@@ -85,6 +102,10 @@ class Apply:
             prompt=self.prompt,
             images=self.images,
         )
+        if by_blocks(self.out, self.workers, self.scheduler):
+            self._run_in_blocks(known, how)
+            return
+        scan = as_scan(self.source, read(self.source))
         if self.ct is not None:
             known["ct"] = as_image(self.ct, read(self.ct))
         if self.roi is not None:
@@ -105,9 +126,29 @@ class Apply:
         if self.roi is not None:
             from allpet.report.attended import write_region_table
 
-            table, log = (beside_name(self.out, suffix, kind) for suffix, kind in REGION_FILES)
+            table, log = (Path(str(beside_name(self.out, suffix, kind))) for suffix, kind in REGION_FILES)
             write_region_table(table, log, self.task, result, known["roi"], self.seed, model_hash)
             print(table, log, sep="\n")
+
+    def _run_in_blocks(self, known: dict[str, Any], how: dict[str, Any]) -> None:
+        from allpet.dist.applied import apply_stores
+        from allpet.model import AllPET
+
+        if ending(self.source) != ".zarr":
+            raise AllpetError(
+                f"{self.source}: only a dataset store (.zarr) is worked on block by block; convert it first"
+            )
+        for name in ("ct", "roi"):
+            if getattr(self, name) is not None:
+                raise AllpetError(f"--{name} looks at all planes together; leave out --workers and --scheduler with it")
+        model = AllPET.from_pretrained(self.model)
+        extra = stated(self.seed, model.hash)
+        paths, notes = apply_stores(
+            self.source, self.out, self.task, model, self.seed, known, extra, progress=sys.stderr.isatty(), **how
+        )
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
+        print(*paths, sep="\n")
 
 
 @dataclass
@@ -152,7 +193,8 @@ class Adapt:
     task: Task
     """low-dose, attenuation, delayed, convert or separate."""
     pairs: tuple[Path, ...]
-    """Stores of pairs (allpet simulate --task TASK, or your own with the same arrays), one or several."""
+    """Stores of pairs (allpet simulate --task TASK, or your own with the same arrays); for low-dose and attenuation
+    also scans, a file a subject, of which pairs are made."""
     out: Path
     """Model folder to write; --model takes it."""
     max_minutes: float = 5.0

@@ -6,7 +6,6 @@ A bad input ends with one line on stderr and exit code 2; nothing half-written s
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +21,9 @@ from allpet.errors import AllpetError
 from allpet.evaluation import Evaluate, File
 from allpet.generation import Generate
 from allpet.io import writable
-from allpet.provenance import RUNNING
+from allpet.provenance import RUNNING, recorded
 from allpet.simulation import Out, Simulate
-from allpet.terminal import as_image, as_scan
+from allpet.terminal import StorePath, as_image, as_scan
 from allpet.ui.command import Ui
 
 STYLE = (tyro.conf.DisallowNone, tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
@@ -50,7 +49,7 @@ class Info:
     """What a file holds: size, geometry, unit, tracer, totals."""
 
     file: File
-    """Any readable file: .l.hdr, .petsird, .hs, .hv, .nii.gz, .zarr, a DICOM folder."""
+    """Any readable file: .l.hdr, .petsird, .hs, .hv, .nii.gz, .zarr, a DICOM folder; or a run or model folder."""
 
     def run(self) -> None:
         from allpet.io.convert import describe
@@ -110,7 +109,7 @@ class Train:
     Several processes: accelerate launch --num_processes N -m allpet train ..., or torchrun likewise.
     """
 
-    data: tuple[Path, ...]
+    data: tuple[StorePath, ...]
     """Dataset stores (.zarr), one or several: of ideal projections, for the recipe tasks of pairs."""
     out: Path
     """Run folder: checkpoints, log, and a model that --model takes."""
@@ -143,7 +142,7 @@ class Train:
         from allpet.train import train
 
         train(
-            self.data,
+            [str(path) for path in self.data],
             self.out,
             self.recipe,
             self.max_minutes,
@@ -262,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args=arguments,
         config=STYLE,
     )
-    running = RUNNING.set(shlex.join(["allpet", *arguments]))
+    running = RUNNING.set(recorded(arguments))
     try:
         command.run()
     except AllpetError as error:
@@ -272,11 +271,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _fail(f"{error.filename or command.__class__.__name__.lower()}: {error.strerror or error}")
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        return _fail(
+            f"{command.__class__.__name__.lower()}: there is not enough memory; give it more, or less to do at once"
+        )
     except KeyboardInterrupt as stopped:
         return _fail(str(stopped) or "interrupted", 130)
     finally:
         RUNNING.reset(running)
     return 0
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether Python, NumPy or torch (which raises RuntimeError) could not get memory."""
+    words = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 
 def _fail(message: str, code: int = 2) -> int:

@@ -13,6 +13,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "dicom": (("pydicom",), "DICOM folders"),
     "petsird": (("petsird",), "PETSIRD list mode"),
     "train": (("tensorboard",), "TensorBoard in training"),
+    "dist": (("distributed",), "several machines (--scheduler)"),
 }
 """Extra -> its packages, and what it is for."""
 NEEDED = ("torch", "numpy", "scipy", "safetensors", "zarr", "nibabel", "nilearn", "matplotlib", "diffusers", "tyro")
@@ -78,7 +79,8 @@ def _machine() -> list[Finding]:
 def _weights() -> Finding:
     from allpet.errors import AllpetError
     from allpet.model import AllPET
-    from allpet.model.allpet import KINDS
+    from allpet.model.allpet import KINDS, SHIPPED
+    from allpet.model.sealed import not_as_listed
 
     try:
         model = AllPET.from_pretrained()
@@ -86,4 +88,6 @@ def _weights() -> Finding:
         return Finding("weights", str(error), False, "install the package again")
     lacking = [name for name in KINDS if getattr(model, name) is None]
     whole = "" if not lacking else f", without {', '.join(lacking)}"
-    return Finding("weights", f"{model.hash}{whole}", not lacking, "install the package again")
+    other = not_as_listed(SHIPPED)
+    state = f"not as shipped: {', '.join(other)}" if other else "every file as shipped (sha256)"
+    return Finding("weights", f"{model.hash}{whole}, {state}", not lacking and not other, "install the package again")

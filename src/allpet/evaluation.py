@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
-File = Positional[Annotated[Path, arg(metavar="FILE")]]
+from allpet.terminal import StorePath, planes_done
+
+File = Positional[Annotated[StorePath, arg(metavar="FILE")]]
 Count = Annotated[int, arg(name="n", aliases=["-n"])]
 
 
@@ -59,7 +62,6 @@ class EvaluateGeneration:
         from allpet.report.generation_table import evaluate_generation, markdown, own_beam
         from allpet.report.page import Section, write_page
         from allpet.study.data import unseen
-        from allpet.terminal import planes_done
 
         model = AllPET.from_pretrained(self.model)
         with planes_done("evaluate") as progress:
@@ -134,7 +136,6 @@ class EvaluateTasks:
         from allpet.study.cases import CASES
         from allpet.study.plain import load_plain
         from allpet.task import TASKS
-        from allpet.terminal import planes_done
 
         unknown = [task for task in self.tasks if task not in TASKS]
         if unknown:
@@ -159,17 +160,131 @@ class EvaluateTasks:
             write_page(self.out / "tasks.html", "The tasks", lead, sections, provenance(model_hash=model.hash))
 
 
+@dataclass
+class EvaluateAll:
+    """Every table of the project from the shipped weights and seeds, in pieces that resume: one report, one JSON.
+
+    Ends with exit code 1 when a headline figure is worse than expected by more than its stated noise.
+    """
+
+    out: Path
+    """Folder for report.html, report.json and the pieces; the same command goes on there."""
+    size: Literal["quick", "standard", "full"] = "standard"
+    """quick: a minute or two, to notice that something broke; standard: about an hour on 2 cores; full: the published
+    numbers with all that has to be trained, many hours."""
+    only: tuple[str, ...] = ()
+    """Tables, several with commas or spaces; default: all."""
+    seed: int = 0
+    """Run with other people, counts and draws; 0 is what is expected of."""
+    workers: int = 1
+    """Processes of one thread each."""
+    scheduler: str | None = None
+    """Dask scheduler (tcp://HOST:PORT or its .json file) that runs the pieces; full needs a folder that all workers
+    see."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the networks."""
+    model: Path | None = None
+    """Model folder; default: the shipped weights."""
+
+    def run(self) -> None:
+        from allpet.evidence.run import HTML, JSON, evaluate_all
+
+        only = [name for words in self.only for name in words.split(",") if name]
+        with planes_done("evaluate all") as progress:
+            report = evaluate_all(
+                self.out,
+                self.size,
+                only,
+                self.seed,
+                self.model,
+                self.workers,
+                self.scheduler,
+                self.precision,
+                progress=lambda name, share: progress(round(1000 * share), 1000),
+            )
+        worse = []
+        for one in report["headlines"]:
+            wanted = one["expected"]
+            beside = "" if wanted is None else f" (expected {wanted['value']:.4g} ± {wanted['noise']:.2g})"
+            print(f"{one['label']}: {one['value']:.4g} {one['unit']}{beside}: {one['verdict']}")
+            worse += [one["name"]] if one["verdict"] == "worse" else []
+        print(self.out / HTML, self.out / JSON, sep="\n")
+        if report["missing"]:
+            print(f"expected, but not measured: {', '.join(report['missing'])}", file=sys.stderr)
+        if worse:
+            print(f"worse than expected by more than the noise: {', '.join(worse)}", file=sys.stderr)
+        if worse or report["missing"]:
+            raise SystemExit(1)
+
+
+@dataclass
+class EvaluateCompare:
+    """Do two runs of evaluate all agree within the stated noise? Exit code 1 if they do not."""
+
+    one: Positional[Annotated[Path, arg(metavar="A.json")]]
+    """report.json, or its folder."""
+    other: Positional[Annotated[Path, arg(metavar="B.json")]]
+    """Of another run of the same size."""
+
+    def run(self) -> None:
+        from allpet.evidence.headlines import compare, expectations
+        from allpet.evidence.run import read_report
+
+        one, other = read_report(self.one), read_report(self.other)
+        rows = compare(one, other, expectations(one["size"]))
+        for row in rows:
+            allowed = "no stated noise" if row["allowed"] is None else f"allowed {row['allowed']:.2g}"
+            said = {True: "agree", False: "DIFFER", None: "not judged"}[row["agree"]]
+            print(f"{row['label']}: {row['one']:.4g}, {row['other']:.4g} {row['unit']} ({allowed}): {said}")
+        apart = [row["name"] for row in rows if row["agree"] is False]
+        judged = sum(row["agree"] is not None for row in rows)
+        print(f"{judged - len(apart)} of {judged} headline figures agree")
+        if apart:
+            raise SystemExit(1)
+
+
+@dataclass
+class EvaluateCalibrate:
+    """What is expected of the headline figures, and their noise, from runs of evaluate all with different seeds."""
+
+    runs: Positional[tuple[Annotated[Path, arg(metavar="REPORT")], ...]]
+    """report.json files or their folders, of one size and one model: at least three evaluation seeds in all."""
+    other: tuple[Path, ...] = ()
+    """Runs with the same seeds as some of these in another arithmetic (--precision bf16) or on another processor."""
+    out: Path = Path("expected.json")
+    """File for the size's entry; other sizes in it are kept. The package's own: src/allpet/evidence/expected.json."""
+
+    def run(self) -> None:
+        import json
+
+        from allpet.evidence.headlines import calibrate, expectations
+        from allpet.evidence.run import read_report
+        from allpet.io.files import replacing
+
+        size, entry = calibrate([read_report(path) for path in self.runs], [read_report(path) for path in self.other])
+        known: dict[str, Any] = {}
+        if self.out.is_file():
+            expectations(size, self.out)
+            known = json.loads(self.out.read_text(encoding="utf-8"))
+        with replacing(self.out) as (part,):
+            part.write_text(json.dumps(known | {size: entry}, indent=1) + "\n", encoding="utf-8")
+        print(self.out)
+
+
 Evaluation = (
     Annotated[EvaluateFile, subcommand("file")]
     | Annotated[EvaluateGeneration, subcommand("generation")]
     | Annotated[EvaluateLowDose, subcommand("low-dose")]
     | Annotated[EvaluateTasks, subcommand("tasks")]
+    | Annotated[EvaluateAll, subcommand("all")]
+    | Annotated[EvaluateCompare, subcommand("compare")]
+    | Annotated[EvaluateCalibrate, subcommand("calibrate")]
 )
 
 
 @dataclass
 class Evaluate:
-    """Tables and plots, JSON beside them: of a file, of generation, of low-dose, of all tasks."""
+    """Tables and plots, JSON beside them: of a file, of generation, of low-dose, of all tasks, of all there is."""
 
     what: Evaluation
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from allpet.errors import AllpetError
 from allpet.evaluation import Count
 from allpet.io import writable
-from allpet.terminal import as_image, beside_name, given, planes_done
+from allpet.terminal import StorePath, as_image, beside_name, by_blocks, given, in_blocks, planes_done, stated
 
 if TYPE_CHECKING:
     import torch
 
+    from allpet.dist.generated import Draw
     from allpet.model import AllPET
 
 SCAN_KINDS = ("sinogram", "dataset")
@@ -25,8 +27,8 @@ class Generate:
 
     prompt: str
     """[isotope-]TRACER REGION."""
-    out: Path
-    """File to write: .hs (Interfile) or .zarr (dataset store)."""
+    out: StorePath
+    """File to write: .hs (Interfile) or .zarr (dataset store, also at a URL)."""
     n: Count = 1
     """Number of sinograms; sample i of a seed depends neither on this nor on the batch."""
     views: int | None = None
@@ -51,10 +53,17 @@ class Generate:
     """Seed."""
     model: Path | None = None
     """Model folder; default: the shipped weights."""
+    workers: int | None = None
+    """Make a .zarr block by block in so many processes on this machine, each on one thread: memory for
+    blocks only, and the same command goes on after a kill. Default: all at once in this process."""
+    scheduler: str | None = None
+    """Make a .zarr block by block in the workers of a Dask scheduler: tcp://HOST:PORT, its scheduler
+    file (.json), or local for --workers Dask workers on this machine."""
 
     def run(self) -> None:
         writable(self.out, SCAN_KINDS)
 
+        from allpet.dist.generated import Draw, drawn
         from allpet.model import AllPET
         from allpet.save import save
 
@@ -62,25 +71,28 @@ class Generate:
             raise AllpetError("--mask splits a sinogram into parts; give --parts with it")
         if self.roi is not None and self.parts:
             raise AllpetError("--roi and --parts do not go together; give one")
+        how = in_blocks(self.workers, self.scheduler, default=1)
         model = AllPET.from_pretrained(self.model)
         wanted = given(views=self.views, bins=self.bins, bin_mm=self.bin_mm, sampler=self.sampler, steps=self.steps)
         wanted |= given(guidance=self.guidance)
-        if self.roi is not None:
-            wanted["attention"] = _weights(self.roi, model, self.prompt)
-        if not self.parts:
-            with planes_done("generate") as progress:
-                scan = model.generate(self.prompt, self.n, seed=self.seed, progress=progress, **wanted)
-            outputs = {"": scan}
-        else:
-            mask = None if self.mask is None else _weights(self.mask, model, self.prompt)
-            parts = model.generate_parts(self.prompt, self.n, mask=mask, seed=self.seed, **wanted)
-            whole = parts.whole
-            share = whole.with_sinogram(parts.mask, unit="1")
-            outputs = {"": whole, "-positive": whole.with_sinogram(parts.positive)}
-            outputs |= {"-negative": whole.with_sinogram(parts.negative), "-mask": share}
+        image = self.mask if self.parts else self.roi
+        chart = None if image is None else _weights(image, model, self.prompt)
+        draw = Draw(self.prompt, self.seed, self.parts, chart, wanted)
+        if by_blocks(self.out, self.workers, self.scheduler):
+            self._run_in_blocks(model, draw, how)
+            return
+        with planes_done("generate") as progress:
+            outputs = drawn(model, draw, self.n, progress=progress)
         for suffix, value in outputs.items():
             path = beside_name(self.out, suffix) if suffix else self.out
             save(value, path, self.seed, model.hash)
+            print(path)
+
+    def _run_in_blocks(self, model: AllPET, draw: Draw, how: dict[str, Any]) -> None:
+        from allpet.dist.generated import generate_stores
+
+        extra = stated(self.seed, model.hash)
+        for path in generate_stores(self.out, model, draw, self.n, extra, progress=sys.stderr.isatty(), **how):
             print(path)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sys
+from collections.abc import Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,23 @@ def provenance(command: str | None = None, seed: int | None = None, model_hash: 
 def command_line() -> str:
     """The command that runs, else the process's command line with the program's bare name instead of its path."""
     return RUNNING.get() or shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]])
+
+
+def recorded(arguments: Sequence[str]) -> str:
+    """A command line as it is recorded: what names a DICOM folder or file, often after a person, is written `DICOM`."""
+    return shlex.join(["allpet", *("DICOM" if _is_dicom(Path(word)) else word for word in arguments)])
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a word is the path of a DICOM file or of a folder that begins with one."""
+    try:
+        if path.is_dir():
+            files = sorted(one for one in islice(path.iterdir(), 100) if one.is_file())
+            return any(_is_dicom(one) for one in files[:5])
+        with open(path, "rb") as file:
+            return path.suffix.lower() in (".dcm", ".ima") or file.read(132)[128:] == b"DICM"
+    except (OSError, ValueError):
+        return False
 
 
 def file_hash(*paths: Path | str) -> str:

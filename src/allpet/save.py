@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
+from allpet.io.remote import Place, Remote
 from allpet.io.schema import ACQUISITION, PROMPT
 from allpet.provenance import provenance
 from allpet.scan.core import FACTORS, Image, Scan
@@ -20,7 +20,7 @@ from allpet.scan.units import ACTIVITY, COUNTS
 HEADER_KEY = "provenance"
 
 
-def save(value: Scan | Image, path: Path, seed: int | None = None, model_hash: str | None = None) -> None:
+def save(value: Scan | Image, path: Place, seed: int | None = None, model_hash: str | None = None) -> None:
     """Write a scan or image; version, command, seed and model hash go into its header (a store's attributes).
 
     Raises
@@ -33,12 +33,30 @@ def save(value: Scan | Image, path: Path, seed: int | None = None, model_hash: s
     if isinstance(value, Scan) and kind_of(path) == DATASET:
         from allpet.io.store import write_store
 
-        write_store(as_dataset(value, path, {"provenance": facts, **({} if seed is None else {"seed": seed})}), path)
+        dataset = as_dataset(value, path, {"provenance": facts, **({} if seed is None else {"seed": seed})})
+        if isinstance(path, Remote):
+            _put(dataset, path)
+        else:
+            write_store(dataset, path)
         return
+    if isinstance(path, Remote):
+        raise AllpetError(f"{path}: only a dataset store (.zarr) can be written to a URL; write it to a file")
     write(replace(value, header={**value.header, HEADER_KEY: json.dumps(facts)}), path)
 
 
-def as_dataset(scan: Scan, path: Path, attributes: dict[str, Any]) -> Dataset:
+def _put(dataset: Dataset, path: Remote) -> None:
+    """A data set in memory as a store at a URL."""
+    from allpet.io.build import build_store
+    from allpet.io.hashes import digest
+
+    def rows(first: int, stop: int) -> dict[str, np.ndarray]:
+        return {name: values[first:stop] for name, values in dataset.arrays.items()}
+
+    key = {name: digest(np.ascontiguousarray(values).tobytes()) for name, values in dataset.arrays.items()}
+    build_store(path, len(dataset), dataset.beam, dataset.attributes, rows, 1, resume_key=key)
+
+
+def as_dataset(scan: Scan, path: Place, attributes: dict[str, Any]) -> Dataset:
     """The scan's planes as samples of a dataset: sinogram and factors as arrays, what is known besides as attributes
     `acquisition` and `header`, which :func:`allpet.io.store.read_store` gives back.
 

@@ -11,8 +11,9 @@ from tyro.conf import Positional, arg
 
 from allpet.evaluation import Count
 from allpet.io import writable
+from allpet.terminal import StorePath, in_blocks
 
-Out = Positional[Annotated[Path, arg(metavar="OUT")]]
+Out = Positional[Annotated[StorePath, arg(metavar="OUT")]]
 
 
 @dataclass
@@ -20,7 +21,7 @@ class Simulate:
     """Simulated sinograms with their truth, as a dataset store; killed at any moment, the same command goes on."""
 
     out: Out
-    """The store to write (.zarr)."""
+    """The store to write (.zarr): a path, or a URL such as s3://bucket/NAME.zarr."""
     tracer: str = "FDG"
     """FDG, DOPA or PSMA, with or without isotope; for separate two, as in "FDG + PSMA"."""
     region: str = "brain"
@@ -68,7 +69,10 @@ class Simulate:
     split: Literal["train", "validation", "test"] = "train"
     """Which subjects; the three never share one."""
     workers: int | None = None
-    """Processes; default: one for each core. Samples do not depend on it."""
+    """Processes on this machine, each on one thread; default: one for each core. Samples do not depend on it."""
+    scheduler: str | None = None
+    """Dask scheduler whose workers do the work instead: tcp://HOST:PORT, its scheduler file (.json), or local for
+    --workers Dask workers on this machine."""
 
     def run(self) -> None:
         writable(self.out, ("dataset",))
@@ -76,7 +80,10 @@ class Simulate:
         from allpet.provenance import provenance
         from allpet.scan.simulate import simulate_store
 
-        options = {name: value for name, value in vars(self).items() if name not in ("out", "n", "workers")}
+        options = {
+            name: value for name, value in vars(self).items() if name not in ("out", "n", "workers", "scheduler")
+        }
         extra = {"provenance": provenance(seed=self.seed)}
-        simulate_store(self.out, self.n, self.workers, sys.stderr.isatty(), extra, **options)
+        how = in_blocks(self.workers, self.scheduler)
+        simulate_store(self.out, self.n, progress=sys.stderr.isatty(), extra=extra, **how, **options)
         print(self.out)

@@ -127,7 +127,7 @@ def test_bad_models_and_options(tmp_path):
     with pytest.raises(AllpetError, match="is not a model of this version"):
         AllPET.from_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    del config["parts"]["denoiser"]
+    del config["parts"]["denoiser"], config["sha256"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(AllpetError, match="has no denoiser yet; train it with --recipe base"):
         AllPET.from_pretrained(tmp_path).generate("FDG brain")

@@ -26,7 +26,7 @@ def test_without_network_it_is_the_wiener_filter_and_knows_its_error(level):
     spread = torch.nn.functional.avg_pool2d(spread[None], 3, 1, 1)[0] * 0 + spread.mean(dim=(1, 2), keepdim=True)
     state = torch.randn(4000, 4, 8, 8, generator=rng) * spread + 2
     c = conditions(4000, 0.0)
-    net.fit(state, c, torch.full((4, 7), 1e6))
+    net.fit(state, c, torch.full(net.mean.shape[1:3], 1e6))
     assert torch.allclose(net.mean[0, 1, 0], torch.full((4, 8, 8), 2.0), atol=0.1)
     z = state + level * torch.randn(state.shape, generator=rng)
     clean, error = net.linear(z, torch.full((4000,), level), c)

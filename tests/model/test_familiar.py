@@ -34,8 +34,16 @@ def look(image: torch.Tensor, grid: ImageGrid = GRID, misfit: float = -6.0):
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def vocabulary():
+    """These tracers alone, whatever others there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("allpet.model.familiar.TRACERS", tuple(AT))
+        yield
+
+
 @pytest.fixture(scope="module")
-def familiar() -> Familiar:
+def familiar(vocabulary) -> Familiar:
     out = Familiar(12)
     out.fit("chest", {t: features(people(t, 30, 1), GRID, 256.0) for t in AT}, 256.0)
     out.calibrate("chest", {t: look(people(t, 30, 2))(256.0) for t in AT})

@@ -189,7 +189,7 @@ def test_injected_activity() -> None:
 def test_unknown_words_are_answered_with_the_known_ones() -> None:
     uptake = typical_uptake("FDG")
     with pytest.raises(AllpetError, match="known tracers: FDG, DOPA, PSMA"):
-        draw_uptake(np.random.default_rng(0), "FET")
+        draw_uptake(np.random.default_rng(0), "XYZ")
     with pytest.raises(AllpetError, match="known tissues: grey matter"):
         uptake["liverr"]
     with pytest.raises(AllpetError, match=f"known kinds: {', '.join(KINDS)}"):

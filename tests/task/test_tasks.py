@@ -159,3 +159,26 @@ def test_an_unknown_tracer_is_asked_for():
         tiny().apply("delayed", scan)
     notes = tiny().apply("convert", scan, to="PSMA", samples=0).notes
     assert any("tracer is unknown" in note for note in notes) and any("region is unknown" in note for note in notes)
+
+
+def test_a_task_of_ones_own_needs_no_more_than_a_function(monkeypatch, tmp_path, capsys):
+    """Entered in TASKS, the command finds it; what every command offers it need not take."""
+    from allpet.cli import main
+    from allpet.model.allpet import Result
+    from allpet.scan.simulate import simulate
+    from allpet.task import TASKS
+
+    def halve(model, scan, share=0.5):
+        return Result(scan.with_sinogram(scan.sinogram * share, background=None), None, ("halved",))
+
+    monkeypatch.setitem(TASKS, "halve", halve)
+    monkeypatch.chdir(tmp_path)
+    scan = simulate(1, region="pelvis", task="low-dose", dose_fraction=1.0, views=32, bins=32).scan()
+    from allpet import read, write
+
+    write(scan, "a.hs")
+    assert main("apply halve a.hs --out b.hs".split()) == 0
+    assert "halved" in capsys.readouterr().err
+    assert torch.equal(read("b.hs").sinogram, scan.sinogram / 2)
+    assert main("apply halve a.hs --out c.hs --delay-minutes 60".split()) == 2
+    assert "does not take 'delay-minutes'; it is for delayed" in capsys.readouterr().err

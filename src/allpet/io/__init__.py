@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allpet.errors import AllpetError
+from allpet.io.remote import Place, Remote, place_of
 
 if TYPE_CHECKING:
     from allpet.scan.core import Image, Scan
@@ -36,8 +37,10 @@ _ENDINGS: dict[str, tuple[str, str, str | None]] = {
 }
 
 
-def _ending(path: Path, writing: bool) -> tuple[str, str, str | None]:
+def _ending(path: Place, writing: bool) -> tuple[str, str, str | None]:
     name = path.name.lower()
+    if isinstance(path, Remote) and not name.endswith(".zarr"):
+        raise AllpetError(f"{path}: a URL names a dataset store (.zarr); give other files by their path")
     for ending, entry in _ENDINGS.items():
         if name.endswith(ending) and len(name) > len(ending) and not (writing and entry[2] is None):
             return entry
@@ -49,11 +52,11 @@ def _ending(path: Path, writing: bool) -> tuple[str, str, str | None]:
     )
 
 
-def _holds_dicom(path: Path, writing: bool) -> bool:
+def _holds_dicom(path: Place, writing: bool) -> bool:
     """An existing folder is one of DICOM; a file without a known ending may be DICOM, by its first bytes."""
     from allpet.io.dicom import is_dicom
 
-    return path.is_dir() or (not writing and is_dicom(path))
+    return not isinstance(path, Remote) and (path.is_dir() or (not writing and is_dicom(path)))
 
 
 def _function(name: str) -> Any:
@@ -61,7 +64,7 @@ def _function(name: str) -> Any:
     return getattr(import_module(f"allpet.io.{module}"), function)
 
 
-def kind_of(path: Path | str, writing: bool = False) -> str:
+def kind_of(path: Place | str, writing: bool = False) -> str:
     """``"list mode"``, ``"PETSIRD list mode"``, ``"sinogram"``, ``"image"`` or ``"dataset"``, by the ending.
 
     A folder that exists, and a file that begins as DICOM does, is an image.
@@ -70,24 +73,24 @@ def kind_of(path: Path | str, writing: bool = False) -> str:
     ------
     AllpetError : an unknown ending; the message lists the known ones.
     """
-    return _ending(Path(path), writing)[0]
+    return _ending(place_of(path), writing)[0]
 
 
-def read(path: Path | str) -> Scan | Image:
-    """Read a scan (``.hs``, ``.zarr``, list mode) or an image (``.hv``, ``.nii.gz``, a DICOM folder or file).
+def read(path: Place | str) -> Scan | Image:
+    """Read a scan (``.hs``, list mode, ``.zarr`` also at a URL) or an image (``.hv``, ``.nii.gz``, DICOM).
 
     Raises
     ------
     AllpetError : an unknown ending, no such file, or anything wrong with what it holds.
     """
-    path = Path(path)
+    path = place_of(path)
     _, reader, _ = _ending(path, writing=False)
-    if not path.exists():
+    if not isinstance(path, Remote) and not path.exists():
         raise AllpetError(f"{path}: does not exist; give an existing file")
     return _function(reader)(path)
 
 
-def writable(path: Path, kinds: tuple[str, ...]) -> None:
+def writable(path: Place, kinds: tuple[str, ...]) -> None:
     """Fail before the work rather than after it: an ending that stands for something else, a folder that is not there.
 
     Raises
@@ -99,7 +102,7 @@ def writable(path: Path, kinds: tuple[str, ...]) -> None:
         kind = kind_of(path, writing=True)
     if kind not in kinds:
         raise AllpetError(f"{path}: its ending stands for {kind}; this writes {' or '.join(kinds)}")
-    if not path.absolute().parent.is_dir():
+    if not isinstance(path, Remote) and not path.absolute().parent.is_dir():
         raise AllpetError(f"{path}: folder '{path.parent}' does not exist; create it first")
 
 

@@ -1,11 +1,14 @@
-"""Build a large dataset store in parallel: kill it at any moment, and the same call goes on where it was.
+"""Build large dataset stores in parallel: kill it at any moment, and the same call goes on where it was.
 
 The samples are made in blocks; a block fills one file of every array. Beside the target, the folder ``.NAME.building``
 holds ``store`` (the files), ``done`` (one marker for each finished block, with size and checksum of its files) and
 ``key.json`` (the options that define the content). Every file is moved into place whole, a marker after the files it
 speaks of, and a block's bytes depend on nothing but the options; so a block that is made twice is the same block.
 
-:func:`build_store` is the one entry; its signature is stable.
+At a URL nothing can be moved: there the files lie in their places from the beginning, and a store exists once its
+``zarr.json`` is written, which is last.
+
+:func:`build_store` is the one entry for a store; its signature is stable. :func:`build_stores` makes several at once.
 """
 
 from __future__ import annotations
@@ -13,13 +16,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,56 +29,26 @@ import numpy as np
 from allpet import __version__
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
-from allpet.io.place import check_target, hidden, locked, put_file, put_folder
-from allpet.io.processes import pool, single_threaded
-from allpet.io.schema import (
-    BLOCK,
-    SCHEMA_VERSION,
-    array_json,
-    as_json,
-    check_frames,
-    check_rows,
-    describe,
-    encode,
-    file_key,
-    group_json,
+from allpet.io.hashes import ARRAY, digest, list_of, sealed
+from allpet.io.job import (
+    Job,
+    Make,
+    Marker,
+    arrays_of,
+    finished_block,
+    finished_blocks,
+    make_block,
+    make_block_elsewhere,
+    read_json,
 )
-
-Make = Callable[[int, int], Mapping[str, np.ndarray]]
-Marker = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker has to know: the target, the number of samples, and how to make some of them."""
-
-    target: Path
-    n: int
-    beam: ParallelBeam
-    make: Make
-    block: int
-
-    @property
-    def folder(self) -> Path:
-        """Where the unfinished store and its bookkeeping lie."""
-        return hidden(self.target, "building")
-
-    @property
-    def blocks(self) -> int:
-        """Number of blocks."""
-        return -(-self.n // self.block)
-
-    def span(self, number: int) -> tuple[int, int]:
-        """First and (excluded) last sample of a block."""
-        return number * self.block, min((number + 1) * self.block, self.n)
-
-    def put(self, data: bytes, *parts: str) -> None:
-        """Write one file of the folder, whole."""
-        put_file(data, self.folder.joinpath(*parts), self.folder / "part")
+from allpet.io.place import check_target, locked, put_folder, remove
+from allpet.io.processes import pool, single_threaded
+from allpet.io.remote import Place, Remote, place_of
+from allpet.io.schema import BLOCK, SCHEMA_VERSION, array_json, as_json, check_frames, describe, group_json
 
 
 def build_store(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Remote,
     n: int,
     beam: ParallelBeam,
     attributes: Mapping[str, Any],
@@ -87,6 +58,7 @@ def build_store(
     progress: bool = False,
     *,
     resume_key: Mapping[str, Any],
+    scheduler: str | None = None,
 ) -> int:
     """Make `n` samples and write them as a dataset store; an older store of the same name is replaced at the end.
 
@@ -96,7 +68,7 @@ def build_store(
 
     Parameters
     ----------
-    path : folder to make, by custom ending in ``.zarr``. n : number of samples. beam : geometry of the sinograms.
+    path : folder or URL to make, by custom ending in ``.zarr``. n : number of samples. beam : their geometry.
     attributes : units, prompt and what else the store should state.
     make : ``make(first, stop)`` gives rows first to stop - 1 of every array, always the same; it must be picklable
         (a function of a module, or a :func:`functools.partial` of one).
@@ -104,6 +76,7 @@ def build_store(
         Libraries run on one thread in either case.
     block : samples per file, and per unit of work. progress : show a progress bar on stderr.
     resume_key : every option that the samples depend on. The version, `n`, `beam` and `block` are added.
+    scheduler : of a Dask cluster whose workers make the samples, see :func:`allpet.dist.cluster.connected`.
 
     Returns
     -------
@@ -115,19 +88,71 @@ def build_store(
         options lies there; arrays that do not fit; the disk is too small; a worker that keeps dying on one block.
     KeyboardInterrupt : on Ctrl-C; its message says how much is kept.
     """
-    job = Job(Path(path).absolute(), n, beam, make, block)
-    workers = _default_workers() if workers is None else workers
-    for name, value in (("n", n), ("workers", workers), ("block", block)):
-        if value < 1:
-            raise AllpetError(f"{path}: {name} is {value}; it must be at least 1")
-    described = describe(job.target, attributes, beam, n, block)
-    check_target(job.target)
-    with locked(job.target):
-        if not _is_placed(job, resume_key):
-            _prepare(job, resume_key)
-            _finish(job, described, _make_all(job, workers, progress, described))
-        shutil.rmtree(job.folder)
+    job = Job(place_of(path).absolute(), n, beam, make, block)
+    build_stores(job, {"": attributes}, workers, progress, resume_key=resume_key, scheduler=scheduler)
     return n
+
+
+def build_stores(
+    job: Job,
+    attributes: Mapping[str, Mapping[str, Any]],
+    workers: int | None = None,
+    progress: bool = False,
+    *,
+    resume_key: Mapping[str, Any],
+    scheduler: str | None = None,
+) -> list[Marker]:
+    """As :func:`build_store`, for a store and those beside it whose samples are made together.
+
+    Parameters
+    ----------
+    attributes : of each store by its suffix, ``""`` for the target.
+
+    Returns
+    -------
+    the markers of all blocks in order; `facts` in them is what `make` gave besides rows.
+    """
+    for name, value in (("n", job.n), ("block", job.block)):
+        _at_least_one(job.target, name, value)
+    workers = _workers(job.target, workers, scheduler)
+    outputs = job.outputs
+    described = {side: describe(at, attributes[side], job.beam, job.n, job.block) for side, at in outputs.items()}
+    if not isinstance(job.target, Remote):
+        for target in outputs.values():
+            check_target(target)
+    with locked(job.target):
+        if not _is_written(job, resume_key):
+            _prepare(job, resume_key)
+            _write(job, described, _make_all(job, workers, scheduler, progress, described))
+        markers = [read_json(job.folder / "done" / f"{number}.json") or {} for number in range(job.blocks)]
+        _put_in_place(job)
+        remove(job.folder)
+    return markers
+
+
+def block_for(n: int, unit: int) -> int:
+    """Samples of a block so that `n` of them make 32 blocks or more, or as many as there are units: a worker that is
+    slow or lost costs little. A multiple of `unit` (samples that are made together), :data:`BLOCK` or its next multiple
+    at most."""
+    return unit * max(1, min(-(-BLOCK // unit), n // (32 * unit)))
+
+
+def _at_least_one(path: Any, name: str, value: int) -> None:
+    if value < 1:
+        raise AllpetError(f"{path}: {name} is {value}; it must be at least 1")
+
+
+def _workers(target: Place, workers: int | None, scheduler: str | None) -> int:
+    """How many processes work."""
+    if workers is not None:
+        _at_least_one(target, "workers", workers)
+    if isinstance(target, Remote) and target.in_this_process:
+        if scheduler is not None:
+            raise AllpetError(
+                f"{target}: exists in this process only, workers cannot write to it; leave out --scheduler"
+            )
+        return 1
+    return _default_workers() if workers is None else workers
 
 
 def _default_workers() -> int:
@@ -140,50 +165,64 @@ def _key(job: Job, resume_key: Mapping[str, Any]) -> dict[str, Any]:
     return as_json(job.target, {**resume_key, **own})
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-
-
-def _is_placed(job: Job, resume_key: Mapping[str, Any]) -> bool:
-    """True if an earlier call was killed after it had put this very store in place."""
-    same = _read_json(job.folder / "key.json") == _key(job, resume_key)
-    return same and (job.folder / "placing").exists() and not (job.folder / "store").exists() and job.target.exists()
+def _is_written(job: Job, resume_key: Mapping[str, Any]) -> bool:
+    """True if an earlier call was killed after it had written these very stores, perhaps in the middle of placing."""
+    if read_json(job.folder / "key.json") != _key(job, resume_key):
+        return False
+    last = job.target / "zarr.json" if isinstance(job.target, Remote) else job.folder / "placing"
+    return last.is_file()
 
 
 def _prepare(job: Job, resume_key: Mapping[str, Any]) -> None:
     """Make the folder, or see that the one there belongs to these options."""
-    new, old = _key(job, resume_key), _read_json(job.folder / "key.json")
+    new, old = _key(job, resume_key), read_json(job.folder / "key.json")
     if old is None:
-        if job.folder.exists() and {path.name for path in job.folder.iterdir()} - {"part"}:
-            raise AllpetError(f"{job.folder}: is not an unfinished store that can be resumed; delete it to start again")
-        job.folder.mkdir(exist_ok=True)
-        job.put(json.dumps(new, indent=2).encode(), "key.json")
-    elif old != new:
+        old = _begin(job, new)
+    if old != new:
         names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
         what = ", ".join(f"{name} {old.get(name)!r:.80} instead of {new.get(name)!r:.80}" for name in names)
         raise AllpetError(
             f"{job.target}: an unfinished store with {what} lies there; finish it with those options, "
             f"or delete {job.folder} to start again"
         )
-    shutil.rmtree(job.folder / "part", ignore_errors=True)
+    if not isinstance(job.folder, Remote):
+        shutil.rmtree(job.folder / "part", ignore_errors=True)
 
 
-def _make_all(job: Job, workers: int, progress: bool, attributes: Mapping[str, Any]) -> list[Marker]:
+def _begin(job: Job, key: dict[str, Any]) -> dict[str, Any]:
+    """Make the folder with its key; the key that stands in it then."""
+    data = json.dumps(key, indent=2).encode()
+    if isinstance(job.folder, Remote):
+        for target in job.outputs.values():
+            check_target(target)
+        if job.folder.sizes():
+            raise AllpetError(f"{job.folder}: is not an unfinished store that can be resumed; delete it to start again")
+        return key if (job.folder / "key.json").create(data) else read_json(job.folder / "key.json") or {}
+    if job.folder.exists() and {path.name for path in job.folder.iterdir()} - {"part"}:
+        raise AllpetError(f"{job.folder}: is not an unfinished store that can be resumed; delete it to start again")
+    job.folder.mkdir(exist_ok=True)
+    job.put(data, job.folder / "key.json")
+    return key
+
+
+def _make_all(
+    job: Job, workers: int, scheduler: str | None, progress: bool, attributes: Mapping[str, Mapping[str, Any]]
+) -> list[Marker]:
     """Make what is not there yet; the markers of all blocks in order."""
     with _bar(job, progress) as show:
-        markers = {number: marker for number in range(job.blocks) if (marker := _finished(job, number)) is not None}
+        markers = finished_blocks(job)
         todo = [number for number in range(job.blocks) if number not in markers]
         kept = sum(marker["stop"] - marker["first"] for marker in markers.values())
         show(kept)
         workers = min(workers, len(todo))
-        made = _in_processes(job, deque(todo), workers) if workers > 1 else _in_turn(job, todo)
+        if scheduler is not None and todo:
+            made = _in_cluster(job, todo, workers, scheduler)
+        else:
+            made = _in_processes(job, deque(todo), workers) if workers > 1 else _in_turn(job, todo)
         try:
             for marker in made:
                 if not markers:
-                    check_frames(job.target, _row_shapes(marker), attributes)
+                    _check_frames(job, marker, attributes)
                 _check_same(job, marker, next(iter(markers.values()), marker))
                 markers[marker["first"] // job.block] = marker
                 kept += marker["stop"] - marker["first"]
@@ -191,7 +230,8 @@ def _make_all(job: Job, workers: int, progress: bool, attributes: Mapping[str, A
                 _check_space(job, marker, kept)
         except KeyboardInterrupt:
             made.close()  # ends the workers, so that what is counted stays so
-            ends = [job.span(int(path.stem)) for path in (job.folder / "done").glob("*.json")]
+            done: Any = job.folder / "done"
+            ends = [job.span(int(path.stem)) for path in done.glob("*.json")]
             raise KeyboardInterrupt(
                 f"{job.target}: interrupted, {sum(stop - first for first, stop in ends)} of {job.n} samples are kept; "
                 "the same command goes on from there"
@@ -227,7 +267,7 @@ def _in_processes(job: Job, waiting: deque[int], workers: int) -> Generator[Mark
                         yield marker
         except BrokenProcessPool:
             for number in sorted(running.values()):
-                finished = _finished(job, number)
+                finished = finished_block(job, number)
                 if finished is not None:
                     yield finished
                 elif alone:
@@ -241,39 +281,21 @@ def _in_processes(job: Job, waiting: deque[int], workers: int) -> Generator[Mark
                     suspects.append(number)
 
 
-def make_block(job: Job, number: int) -> Marker:
-    """Make one block: its files first, then its marker, which is returned."""
-    first, stop = job.span(number)
-    rows = {name: np.ascontiguousarray(values) for name, values in job.make(first, stop).items()}
-    check_rows(job.target, rows, job.beam, stop - first)
-    arrays, files = {}, {}
-    for name, values in sorted(rows.items()):
-        data, key = encode(values, job.block), f"{name}/{file_key(values.ndim, number)}"
-        job.put(data, "store", key)
-        arrays[name] = {"dtype": values.dtype.newbyteorder("=").name, "row": list(values.shape[1:])}
-        files[key] = {"bytes": len(data), "crc32": zlib.crc32(data)}
-    marker = {"first": first, "stop": stop, "arrays": arrays, "files": files}
-    job.put(json.dumps(marker).encode(), "done", f"{number}.json")
-    return marker
+def _in_cluster(job: Job, todo: list[int], workers: int, scheduler: str) -> Generator[Marker, None, None]:
+    """Make blocks in the workers of a Dask cluster."""
+    from allpet.dist.cluster import results_of
+
+    spans = [job.span(number) for number in todo]
+    names = [f"{job.target}: samples {first} to {stop - 1}" for first, stop in spans]
+    calls = [(job, number) for number in todo]
+    for _, marker in results_of(make_block_elsewhere, calls, names, scheduler, workers):
+        yield marker
 
 
-def _finished(job: Job, number: int) -> Marker | None:
-    """The block's marker if there is one and its files are as it says."""
-    marker = _read_json(job.folder / "done" / f"{number}.json")
-    if marker is None:
-        return None
-    for key, facts in marker["files"].items():
-        try:
-            data = (job.folder / "store" / key).read_bytes()
-        except OSError:
-            return None
-        if len(data) != facts["bytes"] or zlib.crc32(data) != facts["crc32"]:
-            return None
-    return dict(marker)
-
-
-def _row_shapes(marker: Marker) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(facts["row"]) for name, facts in marker["arrays"].items()}
+def _check_frames(job: Job, marker: Marker, attributes: Mapping[str, Mapping[str, Any]]) -> None:
+    for side, arrays in arrays_of(marker["arrays"]).items():
+        shapes = {name: tuple(facts["row"]) for name, facts in arrays.items()}
+        check_frames(job.outputs[side], shapes, attributes[side])
 
 
 def _check_same(job: Job, marker: Marker, first: Marker) -> None:
@@ -284,6 +306,8 @@ def _check_same(job: Job, marker: Marker, first: Marker) -> None:
 
 def _check_space(job: Job, marker: Marker, kept: int) -> None:
     """Stop early where the disk is clearly too small for what is left, judged by the block just made."""
+    if isinstance(job.folder, Remote):
+        return
     size = sum(facts["bytes"] for facts in marker["files"].values()) / (marker["stop"] - marker["first"])
     need, free = (job.n - kept) * size, shutil.disk_usage(job.folder).free
     if 0.8 * need > free:  # blocks differ in size; 20 % is chosen to be on the safe side
@@ -293,14 +317,36 @@ def _check_space(job: Job, marker: Marker, kept: int) -> None:
         )
 
 
-def _finish(job: Job, attributes: Mapping[str, Any], markers: list[Marker]) -> None:
-    """Write the metadata, and put the store in place."""
-    for name, facts in markers[0]["arrays"].items():
-        data = array_json(np.dtype(facts["dtype"]), tuple(facts["row"]), job.n, job.block)
-        job.put(data, "store", name, "zarr.json")
-    job.put(group_json(attributes), "store", "zarr.json")
-    job.put(b"", "placing")
-    put_folder(job.folder / "store", job.target, job.folder / "old")
+def _write(job: Job, attributes: Mapping[str, Mapping[str, Any]], markers: list[Marker]) -> None:
+    """Write the metadata of all stores; the target's own last."""
+    arrays = arrays_of(markers[0]["arrays"])
+    hashes: dict[str, dict[str, dict[str, str]]] = {side: {name: {} for name in own} for side, own in arrays.items()}
+    for marker in markers:
+        for side, files in arrays_of(marker["files"]).items():
+            for key, facts in files.items():
+                name, place = key.split("/", 1)
+                hashes[side][name][place] = facts["sha256"]
+    for side in job.outputs:
+        store = job.store(side)
+        for name, facts in arrays[side].items():
+            data = array_json(np.dtype(facts["dtype"]), tuple(facts["row"]), job.n, job.block)
+            hashes[side][name][ARRAY] = digest(data)
+            job.put(data, store / name / ARRAY)
+            title, lines = list_of(hashes[side][name])
+            job.put(lines, store / name / title)
+        job.put(group_json(sealed(attributes[side], hashes[side])), store / ARRAY)
+    if not isinstance(job.folder, Remote):
+        job.put(b"", job.folder / "placing")
+
+
+def _put_in_place(job: Job) -> None:
+    """Move finished stores to where they belong, the target last."""
+    if isinstance(job.folder, Remote):
+        return
+    for side, target in job.outputs.items():
+        store = job.folder / job.store(side).name
+        if store.exists():
+            put_folder(store, Path(str(target)), job.folder / f"old{side}")
 
 
 @contextmanager

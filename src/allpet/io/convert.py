@@ -12,9 +12,10 @@ import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
-from allpet.io import IMAGE, LIST_MODE, PETSIRD, kind_of, read
+from allpet.io import DATASET, IMAGE, LIST_MODE, PETSIRD, kind_of, read
 from allpet.io.files import replacing
 from allpet.io.images import UNKNOWN_UNIT
+from allpet.io.remote import Place, place_of
 from allpet.provenance import provenance
 from allpet.save import HEADER_KEY, save
 from allpet.scan.core import FACTORS, Acquired, Image, Scan
@@ -22,8 +23,8 @@ from allpet.scan.units import ACTIVITY, COUNTS, HU, MU
 
 
 def convert(
-    src: Path | str,
-    dst: Path | str,
+    src: Place | str,
+    dst: Place | str,
     span: int | None = None,
     start_s: float | None = None,
     stop_s: float | None = None,
@@ -46,11 +47,11 @@ def convert(
     ------
     AllpetError : endings that do not go together, anything wrong with the input, an output that cannot be written.
     """
-    src, dst = Path(src), Path(dst)
+    src, dst = place_of(src), place_of(dst)
     source, target = kind_of(src), kind_of(dst)
-    if not src.exists():
+    if isinstance(src, Path) and not src.exists():
         raise AllpetError(f"{src}: does not exist; give an existing file")
-    if dst.exists() and src.samefile(dst):
+    if src == dst or (isinstance(src, Path) and isinstance(dst, Path) and dst.exists() and src.samefile(dst)):
         raise AllpetError(f"{dst}: is the input itself; name another output")
     if target in (LIST_MODE, PETSIRD):
         raise AllpetError(f"{dst}: list mode cannot be written; use .hs")
@@ -72,14 +73,14 @@ def convert(
     from allpet.io.listmode import read_listmode
 
     if span is None:
-        save(read_listmode(src, start_s, stop_s), dst)
+        save(read_listmode(str(src), start_s, stop_s), dst)
         return
     if not dst.name.lower().endswith(".hs"):
         raise AllpetError(f"{dst}: span 1 is written as .hs only; name such a file")
-    _span1(src, dst, start_s, stop_s)
+    _span1(Path(str(src)), Path(str(dst)), start_s, stop_s)
 
 
-def _mu(src: Path, value: Scan | Image) -> Image:
+def _mu(src: Place, value: Scan | Image) -> Image:
     """Attenuation at 511 keV in 1/mm of a CT: by the tube voltage nearest to its own where it says one, else 120 kV."""
     from allpet.io.dicom_facts import VOLTAGE_KEY
     from allpet.scan.mumap import VOLTAGES, hu_to_mu
@@ -96,7 +97,7 @@ def _mu(src: Path, value: Scan | Image) -> Image:
     return replace(value, array=torch.as_tensor(np.asarray(mu, np.float32)), unit=MU)
 
 
-def _to_suv(src: Path, value: Scan | Image) -> Image:
+def _to_suv(src: Place, value: Scan | Image) -> Image:
     """SUV by body weight of an image."""
     from allpet.scan.suv import to_suv
 
@@ -120,7 +121,8 @@ def _span1(src: Path, dst: Path, start_s: float | None, stop_s: float | None) ->
     shape = (sum(stored.planes), *scanner.beam.shape)
     parts = (dst, companion(dst, "delayeds"))
     tally = Tally()
-    with replacing(*(path for part in parts for path in (part.with_suffix(".s"), part))) as temporary:
+    targets = [path for part in parts for path in (part.with_suffix(".s"), part)]
+    with replacing(*targets, headers=True) as temporary:
         histograms = [np.memmap(temporary[k], "<u2", "w+", shape=int(np.prod(shape))) for k in (0, 2)]
         for chunk in events(source, tally, start_s, stop_s):
             for histogram, address in zip(histograms, chunk, strict=True):
@@ -140,20 +142,57 @@ def _span1(src: Path, dst: Path, start_s: float | None, stop_s: float | None) ->
             temporary[2 * k + 1].write_text(text, "utf-8")
 
 
-def describe(path: Path | str) -> dict[str, Any]:
+def describe(path: Place | str) -> dict[str, Any]:
     """What a file holds, as plain values in the order they are to be shown.
 
     Raises
     ------
     AllpetError : as :func:`allpet.io.read`.
     """
-    path = Path(path)
+    path = place_of(path)
+    if isinstance(path, Path) and (path / "config.json").is_file():
+        return _describe_model(path)
     kind = kind_of(path)
     facts: dict[str, Any] = {"file": str(path), "kind": kind}
-    if kind == LIST_MODE:
+    if kind == LIST_MODE and isinstance(path, Path):
         return facts | _describe_listmode(path)
+    if kind == DATASET:
+        facts["hashes"] = _hashes(path)
     what = read(path)
     return facts | (_describe_image(what) if isinstance(what, Image) else _describe_scan(what))
+
+
+def _hashes(path: Place) -> str:
+    """Whether a store's files are those that were written."""
+    from allpet.io.store import open_store
+
+    files = open_store(path).verify_hashes()
+    if files is None:
+        return "none (of an older version or another program); nothing tells whether it was changed"
+    return f"verified (sha256 of {files} files)"
+
+
+def _describe_model(path: Path) -> dict[str, Any]:
+    """A run or model folder: what it can do, what it was trained on, and whether its files are as they were written."""
+    from allpet.model.allpet import KINDS, AllPET
+
+    model = AllPET.from_pretrained(path)
+    parts = [name for name in KINDS if getattr(model, name) is not None]
+    bare = ", ".join(model.unhashed)
+    facts: dict[str, Any] = {
+        "file": str(path),
+        "kind": "model",
+        "model hash": model.hash,
+        "hashes": f"none in {bare}; nothing tells whether they were changed" if bare else "verified (sha256)",
+        "parts": ", ".join(parts),
+        "tracers": ", ".join(model.config.get("tracers", ())),
+        "regions": ", ".join(model.config.get("regions", ())),
+    }
+    if model.adapted:
+        facts |= {"adapted to": ", ".join(model.adapted), "base": model.config["base"]["path"]}
+    for name, record in model.config.get("trained", {}).items():
+        facts[f"trained {name}"] = f"{record.get('steps')} steps, {record.get('seconds')} s"
+    return facts
 
 
 def _describe_listmode(path: Path) -> dict[str, Any]:

@@ -245,6 +245,11 @@ def _tracer(item: Any) -> str | None:
     labels = [text(item, "Radiopharmaceutical")]
     for code in item.get("RadiopharmaceuticalCodeSequence") or []:
         labels += [text(code, "CodeMeaning"), text(code, "CodeValue")]
+    return named_tracer(labels)
+
+
+def named_tracer(labels: Sequence[str]) -> str | None:
+    """The tracer that one of these texts names, None where none does."""
     for name, pattern in TRACERS.items():
         if any(re.search(pattern, label, re.IGNORECASE) for label in labels):
             return name

@@ -24,6 +24,7 @@ import numpy as np
 from allpet.errors import AllpetError
 from allpet.io.dicom import PRIVATE_CREATOR, PRIVATE_FACTS, PRIVATE_GROUP, require_pydicom
 from allpet.io.dicom_facts import ISOTOPE_CODES
+from allpet.io.files import part_of
 from allpet.io.images import UNKNOWN_UNIT
 from allpet.scan.core import Acquired, Image
 from allpet.scan.suv import CORRECTED_KEY, UNITS, half_life_s, mean_decay
@@ -256,7 +257,7 @@ def write_dicom(image: Image, folder: Path | str) -> None:
         return f"2.25.{number}"
 
     common, first = _common(image, uid), _origin(image)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    part = Path(tempfile.mkdtemp(prefix=part_of(folder), suffix=".part", dir=folder.parent))
     try:
         for k, values in enumerate(array):
             position = first - (0, 0, k * image.plane_mm)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +19,40 @@ MAX_ASPECT = 4
 """Planes are padded to a square; one side may be this many times the other."""
 
 
+def part_of(target: Path) -> str:
+    """How the name of a temporary file or folder beside a target begins: the target, the machine and this process.
+
+    What processes that are no more (killed in the middle of writing) left beside the target is removed.
+    """
+    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+    begin = f".{target.name}.{machine}-"
+    with suppress(OSError):
+        for old in [*target.parent.iterdir()]:
+            if old.name.startswith(begin) and old.suffix == ".part" and not _alive(old.name.removeprefix(begin)):
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+    return f"{begin}{os.getpid()}."
+
+
+def _alive(rest: str) -> bool:
+    """Whether the process whose number begins the text may still run."""
+    number = rest.partition(".")[0]
+    try:
+        os.kill(int(number), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except (ValueError, OSError):
+        return True
+    return True
+
+
 @contextmanager
-def replacing(*targets: Path) -> Iterator[list[Path]]:
+def replacing(*targets: Path, headers: bool = False) -> Iterator[list[Path]]:
     """Temporary files beside the targets that take their places, in order, when the block ends without an error.
+
+    Parameters
+    ----------
+    headers : the targets are pairs of data and the header that tells what they are. Older headers go first, so that no
+        kill leaves an old header with new data.
 
     Raises
     ------
@@ -31,12 +65,14 @@ def replacing(*targets: Path) -> Iterator[list[Path]]:
                 raise AllpetError(f"{target}: folder '{target.parent}' does not exist; create it first")
             if target.is_dir():
                 raise AllpetError(f"{target}: is a folder; name a file")
-            handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+            handle, name = tempfile.mkstemp(prefix=part_of(target), suffix=".part", dir=target.parent)
             os.close(handle)
             temporary.append(Path(name))
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
+        for header in targets[1::2] if headers else ():
+            header.unlink(missing_ok=True)
         for part, target in zip(temporary, targets, strict=True):
             os.chmod(part, 0o666 & ~umask)
             os.replace(part, target)

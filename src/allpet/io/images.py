@@ -142,7 +142,7 @@ def write_image(image: Image, path: Path | str) -> None:
     """
     path = Path(path)
     data = path.with_suffix(".v")
-    with replacing(data, path) as (data_part, header_part):
+    with replacing(data, path, headers=True) as (data_part, header_part):
         data_part.write_bytes(image.array.detach().cpu().contiguous().numpy().astype("<f4").tobytes())
         header_part.write_text(image_header(image, data.name), "utf-8")
 

@@ -162,7 +162,7 @@ def write_sinogram(scan: Scan, path: Path | str) -> None:
     names = ["sinogram", *(name for name in FACTORS if getattr(scan, name) is not None)]
     parts = [(companion(path, name) if name in FACTORS else path, getattr(scan, name)) for name in names]
     targets = [target for part, _ in parts for target in (part.with_suffix(".s"), part)]
-    with replacing(*targets) as temporary:
+    with replacing(*targets, headers=True) as temporary:
         for k, (part, planes) in enumerate(parts):
             array = planes.detach().cpu().numpy()
             with open(temporary[2 * k], "wb") as handle:

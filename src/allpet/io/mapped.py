@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
+from allpet.io.hashes import KEY, Hashes, hashes_of
+from allpet.io.remote import Place, Remote, place_of
 from allpet.io.samples import Index
 from allpet.io.schema import BLOCK, OWN, READABLE, SCHEMA, SCHEMA_VERSION, check_array, file_key
 from allpet.scan.dataset import Dataset
@@ -27,16 +28,18 @@ class Store:
 
     Parameters
     ----------
-    path : the store's folder. group : the zarr group. beam : geometry of the sinograms.
+    path : the store's folder or URL. group : the zarr group. beam : geometry of the sinograms.
     samples : number of samples when it was opened. version : of the schema. block : samples per file.
+    hashes : what its files have to be, compared when a file is first read; None where nobody wrote them.
     """
 
-    path: Path
+    path: Place
     group: zarr.Group
     beam: ParallelBeam
     samples: int
     version: int = SCHEMA_VERSION
     block: int = BLOCK
+    hashes: Hashes | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return self.samples
@@ -90,6 +93,8 @@ class Store:
             values = _read(array, numbers)
         except Exception as error:  # zarr and its codecs raise many kinds
             raise self._damaged(array, name, numbers) from error
+        if self.hashes is not None:
+            self.hashes.check(name, self._paths(array, numbers))
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise AllpetError(
                 f"{self.path}: array {name!r} holds NaN, infinite or missing values; write the store again"
@@ -125,13 +130,30 @@ class Store:
                 pass
         return self.samples
 
+    def verify_hashes(self) -> int | None:
+        """Compare every file with its hash, without unpacking it; the number of files, None for a store without hashes.
+
+        Raises
+        ------
+        AllpetError : a file is missing or is not what was written; the message names it.
+        """
+        if self.hashes is None:
+            return None
+        everything = np.arange(0, self.samples, self.block)
+        afresh = Hashes(self.path, self.hashes.lists)
+        return 1 + sum(afresh.check(name, self._paths(self[name], everything)) for name in self)
+
     def load(self) -> Dataset:
         """The whole store in memory."""
-        attributes = {name: value for name, value in self.attributes.items() if name not in OWN}
+        attributes = {name: value for name, value in self.attributes.items() if name not in (*OWN, KEY)}
         return Dataset({name: self.rows(name) for name in self}, self.beam, attributes)
 
-    def _file(self, array: zarr.Array, name: str, sample: int) -> Path:
-        return self.path / name / file_key(array.ndim, sample // self.block)
+    def _file(self, array: zarr.Array, name: str, sample: int) -> Place:
+        return self.path.joinpath(name, file_key(array.ndim, sample // self.block))
+
+    def _paths(self, array: zarr.Array, numbers: np.ndarray) -> list[str]:
+        """The files that hold samples, in the array's folder."""
+        return [file_key(array.ndim, int(number)) for number in np.unique(numbers // self.block)]
 
     def _check_files(self, array: zarr.Array, name: str, numbers: np.ndarray) -> None:
         """A missing or empty file is an error; zarr reads it as the fill value. (Version 1 left out zeros.)"""
@@ -140,7 +162,7 @@ class Store:
         for number in np.unique(numbers // self.block):
             first, last = number * self.block, min((number + 1) * self.block, self.samples) - 1
             file = self._file(array, name, first)
-            if not file.is_file() or file.stat().st_size == 0:
+            if not (file.size() if isinstance(file, Remote) else file.is_file() and file.stat().st_size):
                 raise AllpetError(
                     f"{file}: is missing or empty, with {name!r} of samples {first} to {last}; write the store again"
                 )
@@ -156,20 +178,27 @@ class Store:
         return AllpetError(f"{self.path}: array {name!r} cannot be read; try again")
 
 
-def open_store(path: str | os.PathLike[str]) -> Store:
+def open_store(path: str | os.PathLike[str] | Remote, hashes: bool = True) -> Store:
     """Open a store (of version 1 or 2) without reading its arrays.
+
+    Parameters
+    ----------
+    path : a folder, or a URL such as ``s3://bucket/NAME.zarr``.
+    hashes : compare files with their SHA-256 when they are read, where the store has them; without, what is left of a
+        store that was changed or damaged can still be read.
 
     Raises
     ------
-    AllpetError : there is no store, it is of another schema, or an array is missing or has a wrong shape.
+    AllpetError : there is no store, it is of another schema, its attributes were changed, or an array is missing or has
+        a wrong shape.
     """
     import zarr
 
-    folder = Path(path)
-    if not folder.is_dir():
+    folder = place_of(path)
+    if not ((folder / "zarr.json").is_file() if isinstance(folder, Remote) else folder.is_dir()):
         raise AllpetError(f"{folder}: there is no such dataset store")
     try:
-        group = zarr.open_group(folder, mode="r")
+        group = zarr.open_group(folder.zarr_store() if isinstance(folder, Remote) else folder, mode="r")
         attributes: dict[str, Any] = dict(group.attrs)
     except Exception as error:  # zarr raises many kinds for a damaged group
         raise AllpetError(f"{folder}: is not a readable zarr group; an allpet dataset store is one") from error
@@ -198,10 +227,10 @@ def open_store(path: str | os.PathLike[str]) -> Store:
     for name in ("sinogram", *_names(folder, group)):  # not *store: its length is that of the samples
         array = store[name]
         check_array(folder, name, array.shape, array.dtype, beam, samples)
-    return store
+    return replace(store, hashes=hashes_of(folder, attributes)) if hashes else store
 
 
-def _array(path: Path, group: zarr.Group, name: str) -> zarr.Array:
+def _array(path: Place, group: zarr.Group, name: str) -> zarr.Array:
     import zarr
 
     try:
@@ -215,7 +244,7 @@ def _array(path: Path, group: zarr.Group, name: str) -> zarr.Array:
     return array
 
 
-def _names(path: Path, group: zarr.Group) -> list[str]:
+def _names(path: Place, group: zarr.Group) -> list[str]:
     """Names of the arrays in order; what else lies in the folder is passed over."""
     try:
         with warnings.catch_warnings():

@@ -22,6 +22,7 @@ import torch
 
 from allpet.errors import AllpetError
 from allpet.io.acquired import mass_first
+from allpet.io.dicom_facts import named_tracer
 from allpet.io.files import file_size
 from allpet.io.petsird_scanner import PetsirdScanner
 from allpet.scan.core import Scan
@@ -48,7 +49,6 @@ _FIELDS = {
         "quadrupleEvents",
     ),
 }
-_TRACERS = {"fluorodeoxyglucose": "FDG", "fdg": "FDG", "dopa": "DOPA", "psma": "PSMA"}
 
 
 class Stream:
@@ -350,7 +350,7 @@ def _position(orientation: Any) -> dict[str, str]:
 def _tracer(injected: Any, acquisition: Any, first_ms: int) -> dict[str, Any]:
     """Tracer, isotope, injected activity and the start of the first block after the injection."""
     name = injected.radiopharmaceutical_code_sequence.code_meaning
-    word = next((word for part, word in _TRACERS.items() if part in name.lower()), name or None)
+    word = named_tracer([name]) or name or None
     facts = {
         "tracer": word,
         "isotope": mass_first(injected.radionuclide_code_sequence.code_meaning),

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import get_ident
+from typing import overload
 
 from allpet.errors import AllpetError
+from allpet.io.remote import Place, Remote
 
 
-def check_target(target: Path) -> None:
-    """Raise an AllpetError unless a store may be written here: nothing or an older store, in a folder that exists."""
+def check_target(target: Place) -> None:
+    """Raise an AllpetError unless a store may be written here: nothing or an older store, in a folder that exists.
+
+    At a URL an older store cannot step aside for a new one at once, so there nothing may be.
+    """
     from allpet.io.mapped import open_store
 
+    if isinstance(target, Remote):
+        if (target / "zarr.json").is_file():
+            raise AllpetError(f"{target}: exists; a store at a URL is not replaced, delete it or choose another name")
+        return
     if target.exists():
         try:
             open_store(target)
@@ -25,15 +36,18 @@ def check_target(target: Path) -> None:
 
 
 @contextmanager
-def locked(target: Path) -> Iterator[None]:
+def locked(target: Place) -> Iterator[None]:
     """Keep other processes from writing the target meanwhile; a process that dies lets go.
 
-    The lock is the file ``.NAME.lock`` beside the target, which is gone afterwards.
+    The lock is the file ``.NAME.lock`` beside the target, which is gone afterwards. A URL cannot be locked.
 
     Raises
     ------
     AllpetError : another process writes it now, or the folder cannot be written.
     """
+    if isinstance(target, Remote):
+        yield
+        return
     path = hidden(target, "lock")
     while True:
         try:
@@ -56,19 +70,32 @@ def locked(target: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def hidden(target: Path, what: str) -> Path:
+@overload
+def hidden(target: Path, what: str) -> Path: ...
+@overload
+def hidden(target: Remote, what: str) -> Remote: ...
+def hidden(target: Place, what: str) -> Place:
     """``.NAME.what`` beside the target."""
     return target.with_name(f".{target.name}.{what}")
 
 
-def put_file(data: bytes, path: Path, scratch: Path) -> None:
-    """Write a file whole: in the folder `scratch` first (of the same disk), then moved over `path`.
+def beside(target: Place, suffix: str) -> Place:
+    """``NAME-std.zarr`` beside ``NAME.zarr`` for the suffix ``-std``."""
+    return target.with_name(target.name.removesuffix(target.suffix) + suffix + target.suffix)
+
+
+def put_file(data: bytes, path: Place, scratch: Place) -> None:
+    """Write a file whole: in the folder `scratch` first (of the same disk), then moved over `path`. At a URL it is put
+    in one go.
 
     Raises
     ------
     AllpetError : the disk is full, or the folder cannot be written.
     """
-    part = scratch / f"{os.getpid()}.part"
+    if isinstance(path, Remote) or isinstance(scratch, Remote):
+        path.write_bytes(data)
+        return
+    part = scratch / f"{platform.node()}-{os.getpid()}-{get_ident()}.part"  # machines may share the folder
     try:
         scratch.mkdir(exist_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +103,14 @@ def put_file(data: bytes, path: Path, scratch: Path) -> None:
         os.replace(part, path)
     except OSError as error:
         raise AllpetError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def remove(folder: Place) -> None:
+    """Delete a folder with all that is in it."""
+    if isinstance(folder, Remote):
+        folder.remove()
+    else:
+        shutil.rmtree(folder)
 
 
 def move_files(folder: Path, target: Path) -> None:

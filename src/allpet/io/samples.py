@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from allpet.geometry import ParallelBeam
-from allpet.io.schema import ACQUISITION, FRAME_TIMES, PROMPT
+from allpet.io.schema import ACQUISITION, BLOCK, FRAME_TIMES, PROMPT
 from allpet.scan.units import COUNTS
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Samples(Protocol):
         ...
 
 
-def as_scan(samples: Samples, index: Index | None = None) -> Scan:
+def as_scan(samples: Samples, index: Index | None = None, facts: dict[str, Any] | None = None) -> Scan:
     """`observed` if there is one, else `sinogram`, as a scan.
 
     The factors belong to the data returned: background, randoms and counts per unit are scaled to its dose fraction
@@ -55,6 +55,8 @@ def as_scan(samples: Samples, index: Index | None = None) -> Scan:
     Parameters
     ----------
     index : a sample number, a slice or a list of them; all by default.
+    facts : what the scan shall state as common to its samples; default: what those chosen have in common. The samples
+        of a part of a store may have more in common than all of it (:func:`common_facts`).
     """
     from allpet.scan.core import Scan
 
@@ -64,16 +66,42 @@ def as_scan(samples: Samples, index: Index | None = None) -> Scan:
     known: dict[str, Any] = {key: prompt.get(key) for key in PROMPT}
     known["header"] = dict(samples.attributes.get("header", {}))
     known |= {key: value for key, value in samples.attributes.get("acquisition", {}).items() if key in ACQUISITION}
-    known |= {key: _common(samples.rows(key, index)) for key in _PER_SAMPLE if key in samples}
     if unit == COUNTS:
         known |= _factors(samples, index, dose=name == "observed")
         known["dynamic"] = _dynamic(samples, index)
+    known |= {key: _common(samples.rows(key, index)) for key in _stated(samples)} if facts is None else facts
     data = samples.rows(name, index)
     return Scan(_tensor(data), samples.beam, unit=unit, **known)
 
 
+def common_facts(samples: Samples, count: int, at_once: int = BLOCK) -> dict[str, Any]:
+    """What all samples have in common of that which is stated sample by sample, None where they differ.
+
+    Parameters
+    ----------
+    count : number of samples. at_once : rows read at a time.
+    """
+    return {key: _common_to_all(samples, key, count, at_once) for key in _stated(samples)}
+
+
+def _common_to_all(samples: Samples, key: str, count: int, at_once: int) -> float | None:
+    start = samples.rows(key, slice(0, at_once))
+    for first in range(at_once, count, at_once):
+        if _common(start) is None:
+            return None
+        start = np.concatenate([start[:1], samples.rows(key, slice(first, first + at_once))])
+    return _common(start)
+
+
+def _stated(samples: Samples) -> list[str]:
+    """Arrays of one number a sample that a scan states once, where all samples share it."""
+    units = samples.attributes["units"]
+    dose = "observed" in samples and str(units.get("observed", units["sinogram"])) == COUNTS
+    return [key for key in (*_PER_SAMPLE, *(["dose_fraction"] if dose else [])) if key in samples]
+
+
 def _factors(samples: Samples, index: Index | None, dose: bool) -> dict[str, Any]:
-    """Factors, calibration and dose fraction of the chosen samples."""
+    """Factors and calibration of the chosen samples."""
     out: dict[str, Any] = {}
     fraction = samples.rows("dose_fraction", index) if dose and "dose_fraction" in samples else None
     share = np.float32(1.0) if fraction is None else fraction
@@ -84,8 +112,6 @@ def _factors(samples: Samples, index: Index | None, dose: bool) -> dict[str, Any
     out |= {name: _tensor(values) for name, values in background.items()}
     if "counts_per_unit" in samples:
         out["counts_per_unit"] = samples.rows("counts_per_unit", index) * share
-    if fraction is not None:
-        out["dose_fraction"] = _common(fraction)
     return out
 
 

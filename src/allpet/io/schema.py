@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
+from allpet.io.remote import Place
 
 if TYPE_CHECKING:
     import zarr
@@ -73,7 +73,7 @@ VALUES = (
 
 
 def check_array(
-    path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], beam: ParallelBeam, count: int
+    path: Place, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], beam: ParallelBeam, count: int
 ) -> None:
     """Raise an AllpetError unless the array is numeric with one row per sample, in the shape its name stands for."""
     if not name.isidentifier():
@@ -93,7 +93,7 @@ def check_array(
         raise AllpetError(f"{path}: array {name!r} is empty; a store needs at least one sample")
 
 
-def check_rows(path: Path, rows: Mapping[str, np.ndarray], beam: ParallelBeam, count: int) -> None:
+def check_rows(path: Place, rows: Mapping[str, np.ndarray], beam: ParallelBeam, count: int) -> None:
     """Raise an AllpetError unless every array can be stored: as :func:`check_array`, and finite."""
     if "sinogram" not in rows:
         raise AllpetError(f"{path}: there is no array 'sinogram'; a store needs it, there are {', '.join(rows)}")
@@ -103,7 +103,7 @@ def check_rows(path: Path, rows: Mapping[str, np.ndarray], beam: ParallelBeam, c
             raise AllpetError(f"{path}: array {name!r} holds NaN or infinite values; every value must be finite")
 
 
-def check_frames(path: Path, shapes: Mapping[str, tuple[int, ...]], attributes: Mapping[str, Any]) -> None:
+def check_frames(path: Place, shapes: Mapping[str, tuple[int, ...]], attributes: Mapping[str, Any]) -> None:
     """Raise an AllpetError unless `frames` come with a start and a duration each, as arrays or as attributes.
 
     Parameters
@@ -122,7 +122,7 @@ def check_frames(path: Path, shapes: Mapping[str, tuple[int, ...]], attributes: 
 
 
 def describe(
-    path: Path, attributes: Mapping[str, Any], beam: ParallelBeam, samples: int, block: int = BLOCK
+    path: Place, attributes: Mapping[str, Any], beam: ParallelBeam, samples: int, block: int = BLOCK
 ) -> dict[str, Any]:
     """All attributes of a store: those given and the store's own, as they read back from JSON.
 
@@ -137,7 +137,7 @@ def describe(
     return as_json(path, {**attributes, **dict(zip(OWN, own, strict=True))})
 
 
-def as_json(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+def as_json(path: Place, values: Mapping[str, Any]) -> dict[str, Any]:
     """The values as they read back from JSON.
 
     Raises

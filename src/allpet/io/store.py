@@ -7,6 +7,7 @@ left by an :func:`append_store` that was killed, are not seen. :mod:`allpet.io.b
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from allpet.errors import AllpetError
+from allpet.io.hashes import ARRAY, KEY, clear_others, digest, list_of, sealed
 from allpet.io.mapped import Index, Store, open_store
 from allpet.io.place import check_target, hidden, locked, move_files, put_file, put_folder
 from allpet.io.samples import as_scan
@@ -55,11 +57,14 @@ def write_store(dataset: Dataset, path: str | os.PathLike[str], command: str | N
     check_target(target)
     attributes = _checked(dataset, target, command)
     with locked(target):
+        for left in target.parent.glob(f".{glob.escape(target.name)}.*.part"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         scratch = hidden(target, f"{os.getpid()}.part")
         try:
             scratch.mkdir()
-            _write_rows(dataset.arrays, scratch, 0, BLOCK)
-            put_file(group_json(attributes), scratch / "zarr.json", scratch)
+            files = _write_rows(dataset.arrays, scratch, 0, BLOCK)
+            _put_lists(files, scratch, scratch)
+            put_file(group_json(sealed(attributes, files)), scratch / "zarr.json", scratch)
             put_folder(scratch, target, hidden(target, "old"))
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -97,9 +102,14 @@ def append_store(dataset: Dataset, path: str | os.PathLike[str], command: str | 
             start = store.samples - store.samples % store.block
             head = {name: store.rows(name, slice(start, store.samples)) for name in store}
             scratch.mkdir()
-            _write_rows(dataset.arrays, scratch, start, store.block, head)
-            move_files(scratch, target)  # data first, then the arrays' shapes
+            files = _write_rows(dataset.arrays, scratch, start, store.block, head)
+            if store.hashes is not None:
+                files = {name: store.hashes.files(name) | new for name, new in files.items()}
+                _put_lists(files, target, scratch)  # first what the files may be from now on
+                attributes = sealed(attributes, files)
+            move_files(scratch, target)  # then data, then the arrays' shapes
             put_file(group_json(attributes), target / "zarr.json", scratch)  # and last the number of samples
+            clear_others(target, files if store.hashes is not None else {})
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return int(attributes["samples"])
@@ -125,8 +135,19 @@ def _checked(dataset: Dataset, target: Path, command: str | None) -> dict[str, A
 
 def _write_rows(
     arrays: Mapping[str, np.ndarray], folder: Path, first: int, block: int, head: Mapping[str, np.ndarray] | None = None
-) -> None:
-    """Write the files of samples `first` (a multiple of `block`) and on: those of `head`, then those of `arrays`."""
+) -> dict[str, dict[str, str]]:
+    """Write the files of samples `first` (a multiple of `block`) and on: those of `head`, then those of `arrays`.
+
+    Returns
+    -------
+    array name -> path in its folder -> hash.
+    """
+    out: dict[str, dict[str, str]] = {name: {} for name in arrays}
+
+    def put(data: bytes, name: str, path: str) -> None:
+        put_file(data, folder / name / path, folder)
+        out[name][path] = digest(data)
+
     for name, values in arrays.items():
         before = np.empty((0, *values.shape[1:]), values.dtype) if head is None else head[name]
         stop = first + len(before) + len(values)
@@ -134,8 +155,16 @@ def _write_rows(
             old = before[start - first : end - first]
             skip = first + len(before)
             rows = np.concatenate([old, values[max(start - skip, 0) : max(end - skip, 0)]])
-            put_file(encode(rows, block), folder / name / file_key(values.ndim, number), folder)
-        put_file(array_json(values.dtype, values.shape[1:], stop, block), folder / name / "zarr.json", folder)
+            put(encode(rows, block), name, file_key(values.ndim, number))
+        put(array_json(values.dtype, values.shape[1:], stop, block), name, ARRAY)
+    return out
+
+
+def _put_lists(files: Mapping[str, Mapping[str, str]], folder: Path, scratch: Path) -> None:
+    """Write the lists of hashes of all arrays."""
+    for name, own in files.items():
+        title, data = list_of(own)
+        put_file(data, folder / name / title, scratch)
 
 
 def _check_alike(store: Store, dataset: Dataset, attributes: Mapping[str, Any]) -> None:
@@ -156,7 +185,7 @@ def _check_alike(store: Store, dataset: Dataset, attributes: Mapping[str, Any]) 
 def _trim(store: Store) -> None:
     """Take away files beyond the last sample, which an append left behind when it was killed."""
     for name in store:
-        for place in (store.path / name / "c").iterdir():
+        for place in Path(str(store.path), name, "c").iterdir():
             if int(place.name) >= -(-store.samples // store.block):
                 shutil.rmtree(place) if place.is_dir() else place.unlink()
 
@@ -165,5 +194,5 @@ def _grown(store: Store, added: Mapping[str, Any], count: int) -> dict[str, Any]
     """The store's attributes with samples added to it."""
     kept = ("seed", "version", "command", "provenance")
     entry = {"first": store.samples, "samples": count, **{name: added[name] for name in kept if name in added}}
-    old = store.attributes
+    old = {name: value for name, value in store.attributes.items() if name != KEY}
     return {**old, "samples": store.samples + count, "appended": [*old.get("appended", []), entry]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from allpet.model.denoiser import Denoiser
 from allpet.model.familiar import Familiar
 from allpet.model.focus import Focus
 from allpet.model.latent import FirstStage
-from allpet.model.prompt import Prompt, parse_prompt
+from allpet.model.prompt import TRACERS, Prompt, parse_prompt
 from allpet.model.restorer import Restorer
+from allpet.model.sealed import config_text, read_config, read_weights, weights_bytes
 from allpet.model.translator import Translator
 from allpet.scan.core import Image, Scan
 
@@ -102,6 +102,7 @@ class AllPET:
         self.adapted: dict[str, Translator] = {}
         self.shipped = False
         self.source = "memory"
+        self.unhashed: tuple[str, ...] = ()
         for module in (first_stage, denoiser, restorer, translator, familiar, focus):
             if module is not None:
                 module.eval().requires_grad_(False)
@@ -112,40 +113,41 @@ class AllPET:
     def from_pretrained(cls, folder: str | Path | None = None) -> AllPET:
         """Load a model folder (default: the weights in the package); safetensors only, no network.
 
+        Every file is compared with the SHA-256 it carries; names of files without one are in `unhashed`.
+
         Raises
         ------
-        AllpetError : no such folder, no ``config.json``, or weights that do not fit it.
+        AllpetError : no such folder, no ``config.json``, a file that was changed, or weights that do not fit it.
         """
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
 
         path = SHIPPED if folder is None else Path(folder)
         if not (path / CONFIG).is_file():
             raise AllpetError(f"{path}: holds no model ('{CONFIG}' is missing); give a run or model folder")
         try:
-            config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+            config, hashed = read_config(path / CONFIG)
+            bare = [] if hashed else [CONFIG]
             if "adapters" in config:
-                return cls._adapted(path, config)
+                return cls._adapted(path, config, bare)
             built: dict[str, Any] = {}
             for name, options in config["parts"].items():
                 options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
                 built[name] = KINDS[name](**options)
-                state = {k: v.float() for k, v in load_file(path / f"{name}.safetensors").items()}
-                built[name].load_state_dict(state)
+                known = read_weights(path / f"{name}.safetensors")
+                bare += [] if known.hashed else [f"{name}.safetensors"]
+                built[name].load_state_dict({k: v.float() for k, v in known.tensors.items()})
         except AllpetError:
             raise
         except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise AllpetError(f"{path}: is not a model of this version ({reason}); train it again") from None
         model = cls(config, **built)
-        model.source, model.shipped = str(path), path == SHIPPED
+        model.source, model.shipped, model.unhashed = str(path), path == SHIPPED, tuple(bare)
         return model
 
     @classmethod
-    def _adapted(cls, path: Path, config: dict[str, Any]) -> AllPET:
+    def _adapted(cls, path: Path, config: dict[str, Any], bare: list[str]) -> AllPET:
         """A base with the adapters in a folder."""
-        from safetensors.torch import load_file
-
         from allpet.model.adapter import with_adapter
 
         where, wanted = config["base"]["path"], config["base"]["hash"]
@@ -153,16 +155,16 @@ class AllPET:
         if model.hash != wanted:
             raise AllpetError(f"{path}: was adapted from a base {wanted}, but {where} is {model.hash}; adapt again")
         for task, facts in config["adapters"].items():
-            model.adapted[task] = with_adapter(model.need("translator"), load_file(path / adapter_file(task)))
+            known = read_weights(path / adapter_file(task))
+            bare = [*bare, *([] if known.hashed else [adapter_file(task)])]
+            model.adapted[task] = with_adapter(model.need("translator"), known.tensors)
             model.config.setdefault("calibration", {}).setdefault(task, {}).update(facts.get("calibration", {}))
         model.config["base"] = config["base"]
-        model.source, model.shipped = str(path), False
+        model.source, model.shipped, model.unhashed = str(path), False, (*model.unhashed, *bare)
         return model
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``config.json`` and float16 safetensors; every file is replaced in one step."""
-        from safetensors.torch import save
-
+        """Write ``config.json`` and float16 safetensors with their hashes; every file is replaced in one step."""
         from allpet.io.files import replacing
 
         path = Path(folder)
@@ -178,9 +180,9 @@ class AllPET:
             if not exact:
                 state = {k: v.half() for k, v in state.items()}
             with replacing(path / f"{name}.safetensors") as (part,):
-                part.write_bytes(save(state))
+                part.write_bytes(weights_bytes(state))
         with replacing(path / CONFIG) as (part,):
-            part.write_text(json.dumps(config, indent=1), encoding="utf-8")
+            part.write_text(config_text(config), encoding="utf-8")
 
     @property
     def base_hash(self) -> str:
@@ -224,6 +226,11 @@ class AllPET:
             if getattr(self, name) is not None:
                 getattr(self, name).to(device)
         return self
+
+    @property
+    def tracers(self) -> tuple[str, ...]:
+        """Tracers that it was trained on."""
+        return tuple(self.config.get("tracers", TRACERS))
 
     def parse(self, text: str) -> Prompt:
         """Read a prompt in the words this model was trained on."""

@@ -18,6 +18,7 @@ from allpet.model.condition import TOLD, Condition
 from allpet.model.latent import FirstStage
 from allpet.model.moebius import CoverConv, PlaneConv, UNet, lift, lower, positions
 from allpet.model.prompt import REGIONS, TASKS, TRACERS
+from allpet.model.words import Words, WordTables, known
 from allpet.precision import autocast
 
 FLOOR = 0.02
@@ -26,7 +27,7 @@ BELIEF = 12
 """A prompt's variance counts as much as its region's when it comes from this many sinograms."""
 
 
-class Denoiser(nn.Module):
+class Denoiser(WordTables):
     """D(z; sigma, condition): the expected clean latents of both parts.
 
     Parameters
@@ -37,6 +38,7 @@ class Denoiser(nn.Module):
         :mod:`allpet.precision`.
     """
 
+    tables = ("mean", "variance")
     frequencies: torch.Tensor
     mean: torch.Tensor
     variance: torch.Tensor
@@ -63,7 +65,7 @@ class Denoiser(nn.Module):
         self.register_buffer("sign", torch.ones(channels) if sign is None else sign.clone())
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(50), 32)), persistent=False)
         sizes = (len(TRACERS) + 1, len(REGIONS) + 1, len(TASKS) + 1, (len(TRACERS) + 1) * (len(REGIONS) + 1))
-        self.words = nn.ModuleList([nn.Embedding(size, n_cond) for size in sizes])
+        self.words = nn.ModuleList([Words(size, n_cond) for size in sizes])
         for word in self.words:
             nn.init.normal_(word.weight, std=0.3)  # type: ignore[arg-type]
         n_told = 2 * len(self.frequencies) + len(TOLD) + 3
@@ -112,9 +114,13 @@ class Denoiser(nn.Module):
                     self.variance[part, tracer, region] = torch.where(varies, value + floor, 0.0)
         return self
 
+    def _row(self, c: Condition) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Where the tables of means and variances have each sample."""
+        return c.whole.long(), known(c.tracer, self.mean.shape[1]), c.region
+
     def linear(self, z: torch.Tensor, sigma: torch.Tensor, c: Condition) -> tuple[torch.Tensor, torch.Tensor]:
         """The estimate without a network and its root mean square error, both of z's shape."""
-        row = (c.whole.long(), c.tracer, c.region)
+        row = self._row(c)
         mean, variance = self.mean[row], self.variance[row]
         noise = sigma.square()[:, None, None, None]
         gain = variance / (variance + noise)
@@ -125,12 +131,12 @@ class Denoiser(nn.Module):
 
         About that of a prompt's hottest and most variable places, which set the noise that hides everything.
         """
-        variance = self.variance.cpu()[c.whole.long(), c.tracer, c.region].flatten(1)
+        variance = self.variance.cpu()[self._row(c)].flatten(1)
         return (variance.square().sum(dim=1) / variance.sum(dim=1).clamp_min(1e-12)).sqrt().clamp_min(1.0)
 
     def correction(self, z: torch.Tensor, base: torch.Tensor, sigma: torch.Tensor, c: Condition) -> torch.Tensor:
         """What the network adds to `base`, in units of its error."""
-        row = (c.whole.long(), c.tracer, c.region)
+        row = self._row(c)
         mean, variance = self.mean[row], self.variance[row]
         seen = (z - mean) / (variance + sigma.square()[:, None, None, None]).sqrt() * (variance > 0)
         wave = sigma.log()[:, None] / 4 * self.frequencies

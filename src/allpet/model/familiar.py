@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid
 from allpet.model.prompt import REGIONS, TRACERS
 from allpet.model.regrid import regrid
+from allpet.model.words import WordTables
 
 SIZE = 32
 LEVELS = 64
@@ -89,7 +89,7 @@ class Verdict:
     nearest: tuple[str, ...]
 
 
-class Familiar(nn.Module):
+class Familiar(WordTables):
     """The reference: for every region a centre, a scale, axes, the tracers' means and a whitening.
 
     Parameters
@@ -97,6 +97,7 @@ class Familiar(nn.Module):
     components : axes kept in each region.
     """
 
+    tables = ("means", "outside", "usual")
     centre: torch.Tensor
     scale: torch.Tensor
     axes: torch.Tensor
@@ -191,7 +192,7 @@ class Familiar(nn.Module):
         strange = ((values - start - slope * look.level[:, None]) / spread).amax(dim=0)
         strange = torch.maximum(strange, look.surprise[:, None])
         nearest = tuple(TRACERS[k] for k in distance.argmin(dim=1).tolist())
-        if tracer not in TRACERS:
+        if tracer not in TRACERS[: self.means.shape[1]]:
             return Verdict(strange.amin(dim=1), None, REGIONS[r], nearest)
         t = TRACERS.index(tracer)
         others = distance.clone()

@@ -58,6 +58,7 @@ def generate(
     guidance: float | None = None,
     attention: torch.Tensor | None = None,
     progress: Progress | None = None,
+    first: int = 0,
 ) -> Scan:
     """Draw sinograms for a prompt such as ``"18F-FDG brain"``.
 
@@ -71,6 +72,7 @@ def generate(
     attention : hot regions to be drawn, weights >= 0 in the image ``(size, size)`` or ``(n, size, size)``, over the
         region's field of view.
     progress : called with samples done and samples in all.
+    first : number of the first sample drawn, a multiple of :data:`GROUP`; samples from it on are as in one draw of all.
 
     Returns
     -------
@@ -82,7 +84,7 @@ def generate(
     ------
     AllpetError : unknown word, sampler or size; a model without a denoiser.
     """
-    drawing = Drawing(model, prompt, n, views, bins, bin_mm)
+    drawing = Drawing(model, prompt, n, views, bins, bin_mm, first)
     charts = drawing.charts(attention, "attention")
     wholes: list[torch.Tensor] = []
     for state, rows in drawing.states(None, charts, sampler, steps, seed, guidance):
@@ -105,6 +107,7 @@ def generate_parts(
     steps: int | None = None,
     seed: int = 0,
     guidance: float | None = None,
+    first: int = 0,
 ) -> Parts:
     """Draw sinograms together with their positive and negative part.
 
@@ -114,9 +117,11 @@ def generate_parts(
         the parts are then ``M*s`` and ``(1-M)*s`` with ``M = A m / max(A m)``. Without it the model draws the parts
         too, and M is the positive one's share of every bin.
 
+    Notes
+    -----
     Other parameters as in :func:`generate`.
     """
-    drawing = Drawing(model, prompt, n, views, bins, bin_mm)
+    drawing = Drawing(model, prompt, n, views, bins, bin_mm, first)
     charts = drawing.charts(mask, "mask")
     told = "asked for" if charts is None else charts
     wholes: list[torch.Tensor] = []
@@ -154,10 +159,13 @@ class Drawing:
         views: int | None = None,
         bins: int | None = None,
         bin_mm: float | None = None,
+        start: int = 0,
     ) -> None:
         if n < 1:
             raise AllpetError(f"n is {n}; it must be at least 1")
-        self.model, self.n = model, n
+        if start < 0 or start % GROUP:
+            raise AllpetError(f"first is {start}; it must be a multiple of {GROUP}, the samples drawn at a time")
+        self.model, self.n, self.start = model, n, start
         self.prompt = model.parse(prompt) if isinstance(prompt, str) else prompt
         self.first, self.denoiser = model.need("first_stage"), model.need("denoiser")
         self.device = self.denoiser.mean.device
@@ -240,7 +248,7 @@ class Drawing:
                 denoise,
                 self.denoiser.shape,
                 seed,
-                range(first, first + GROUP),
+                range(self.start + first, self.start + first + GROUP),
                 sampler=sampler or DEFAULT,
                 steps=steps,
                 mean=mean,
@@ -270,7 +278,7 @@ class Drawing:
 
     def gain(self, mean: torch.Tensor, seed: int, first: int) -> torch.Tensor:
         """What brings drawn sinograms of these means to kBq/mL*mm: the prompt's amplitude, drawn, over the mean."""
-        rows = range(first, first + len(mean))
+        rows = range(self.start + first, self.start + first + len(mean))
         center, spread = self._amplitude()
         wanted = torch.exp(center + spread * seeded_noise((), seed, rows, stream=1, device=mean.device))
         return (wanted / mean.clamp_min(1e-12))[:, None, None]

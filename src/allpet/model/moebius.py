@@ -36,7 +36,7 @@ def lower(x: torch.Tensor, sign: torch.Tensor | None = None) -> torch.Tensor:
 
 
 def positions(views: int, bins: int, turn: torch.Tensor | float = 0.0) -> torch.Tensor:
-    """Where a line lies, on the cover: cos(phi - turn), sin(phi - turn), s, |s|, ``(4, 2 * views, bins)``.
+    """Where a line lies, on the cover: cos(phi - turn), sin(phi - turn), s, ``|s|``, ``(4, 2 * views, bins)``.
 
     ``turn`` in radians (a number, or ``(n,)`` for ``(n, 4, ...)``) is by how much the object was
     turned: with it, turning an object turns the network's view of it and leaves no other trace.

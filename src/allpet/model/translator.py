@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from allpet.model.moebius import PlaneConv, UNet
 from allpet.model.prompt import REGIONS, TASKS, TRACERS
+from allpet.model.words import Words
 from allpet.precision import autocast
 
 FRAMES = 6
@@ -149,7 +150,7 @@ class Translator(nn.Module):
         self.config = dict(widths=widths, n_cond=n_cond)
         self.precision = precision
         sizes = (ROOM, len(TRACERS) + 1, len(TRACERS) + 1, len(REGIONS) + 1)
-        self.words = nn.ModuleList([nn.Embedding(size, n_cond) for size in sizes])
+        self.words = nn.ModuleList([Words(size, n_cond) for size in sizes])
         for word in self.words:
             nn.init.normal_(word.weight, std=0.3)  # type: ignore[arg-type]
         self.embed = nn.Sequential(nn.Linear(len(TOLD), n_cond), nn.SiLU(), nn.Linear(n_cond, n_cond))

@@ -16,7 +16,7 @@ def ramp_filter(bins: int, bin_mm: float, window: str = "ramp", dtype: torch.dty
     """Frequency response in 1/mm of the band-limited ramp on a padded axis, ``(padded // 2 + 1,)``.
 
     Built from the ramp's exact samples in space (Kak and Slaney, Principles of Computerized
-    Tomographic Imaging, 1988, eq. 61), which keeps the mean right where a sampled |f| does not.
+    Tomographic Imaging, 1988, eq. 61), which keeps the mean right where a sampled ``|f|`` does not.
     """
     if window not in WINDOWS:
         raise AllpetError(f"filter window '{window}' is unknown; known: {', '.join(WINDOWS)}")

@@ -10,6 +10,7 @@ import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam
+from allpet.io.remote import Place
 from allpet.metrics import mirror_seam, moment_residual, nrmse, psnr, range_residual, ssim
 from allpet.provenance import provenance
 from allpet.report.figures import png, step_lines
@@ -66,7 +67,7 @@ def consistency(planes: torch.Tensor, beam: ParallelBeam) -> dict[str, torch.Ten
     }
 
 
-def evaluate_file(file: Path, truth: Path | None, data_range: float | None, out: Path | None) -> dict[str, Any]:
+def evaluate_file(file: Place, truth: Path | None, data_range: float | None, out: Path | None) -> dict[str, Any]:
     """Score a file, print the table, and write ``evaluate.json`` and ``evaluate.png`` to the folder ``out``."""
     from rich.console import Console
     from rich.table import Table

@@ -169,5 +169,7 @@ def png(figure: Figure) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # the layout knows the width of a colour bar's numbers only after they were drawn once
+    canvas.print_png(buffer)
     return buffer.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,12 +17,21 @@ EACH = 3
 """Samples of each kind in a row."""
 
 
-def beside(generated: dict[str, torch.Tensor], real: dict[str, torch.Tensor], beams: dict[str, ParallelBeam]) -> Figure:
+KINDS = ("sinogram", "image")
+
+
+def beside(
+    generated: dict[str, torch.Tensor],
+    real: dict[str, torch.Tensor],
+    beams: dict[str, ParallelBeam],
+    shown: Sequence[str] = KINDS,
+) -> Figure:
     """A row a prompt: three generated and three real sinograms, three generated and three real reconstructions.
 
     Parameters
     ----------
-    generated, real : ``(n, views, bins)`` for each prompt, n at least 3, any unit: shown over their mean.
+    generated, real : ``(n, views, bins)`` for each prompt, n at least 3, any unit: shown over their mean. shown : of
+    :data:`KINDS`.
     """
     import matplotlib
 
@@ -31,8 +41,9 @@ def beside(generated: dict[str, torch.Tensor], real: dict[str, torch.Tensor], be
     from allpet.project import Projector
     from allpet.recon import fbp
 
-    figure = Figure(figsize=(4 * EACH * 1.25 + 2.5, 1.45 * len(generated) + 0.6), layout="constrained")
-    grid = figure.subplots(len(generated), 4 * EACH, squeeze=False)
+    wide = 2 * EACH * len(shown)
+    figure = Figure(figsize=(wide * 1.25 + 1.25 * len(shown), 1.45 * len(generated) + 0.6), layout="constrained")
+    grid = figure.subplots(len(generated), wide, squeeze=False)
     for number, (prompt, made) in enumerate(generated.items()):
         row = grid[number]
         beam = beams[prompt]
@@ -40,18 +51,19 @@ def beside(generated: dict[str, torch.Tensor], real: dict[str, torch.Tensor], be
         half = beam.fov_mm / 2
         projector = Projector(beam, beam.image_grid())
         images = [fbp(s, projector).clamp_min(0) * beam.fov_mm for s in pair]
-        kinds = (
-            (pair, (-half, half, 180.0, 0.0), "sinogram / mean", ("s (mm)", "φ (°)")),
-            (images, (-half, half, -half, half), "FBP × width / mean", ("x (mm)", "y (mm)")),
-        )
-        for block, (sets, extent, unit, labels) in enumerate(kinds):
+        kinds = {
+            "sinogram": (pair, (-half, half, 180.0, 0.0), "sinogram / mean", ("s (mm)", "φ (°)")),
+            "image": (images, (-half, half, -half, half), "FBP × width / mean", ("x (mm)", "y (mm)")),
+        }
+        for block, kind in enumerate(shown):
+            sets, extent, unit, labels = kinds[kind]
             window = window_of(*sets, share=0.995)
             for k, plane in enumerate(torch.cat(sets)):
                 axes = row[block * 2 * EACH + k]
                 drawn = axes.imshow(
                     plane.numpy(), cmap=ACTIVITY_MAP, vmin=window[0], vmax=window[1], extent=extent, aspect="auto"
                 )
-                if block:
+                if kind == "image":
                     axes.set_aspect("equal")
                 axes.tick_params(labelsize=5, length=2)
                 if number == 0 and k % EACH == 1:

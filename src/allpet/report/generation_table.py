@@ -5,8 +5,10 @@ Every number stands beside the same number of simulated people that the model ne
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,6 @@ from allpet.geometry import ParallelBeam
 from allpet.metrics import PromptClassifier, image_features, prompt_features, sinogram_features, sliced_wasserstein
 from allpet.model.prompt import Prompt
 from allpet.report.generation_scores import score, summary
-from allpet.scan.core import Scan
 from allpet.study.data import learned, unseen
 from allpet.train.watch import peak_mib
 
@@ -59,37 +60,97 @@ def evaluate_generation(
     -------
     ``rows`` (a prompt each, :func:`score`), ``summary``, ``goals``, ``samplers``, ``conditions``, ``cost``.
     """
+    _check(n)
     prompts = list(prompts or model.config["log_mean"])
-    views, bins = model.beam.shape
+    asked = [prompted(model, prompt, max(n, few), data) for prompt in prompts]
+    classifier = classifier_of(asked) if len(prompts) > 1 else None
+    rows = []
+    for done, one in enumerate(asked, 1):
+        rows.append(prompt_row(model, one, n, seed, classifier))
+        if progress:
+            progress(done, len(prompts))
+    extras = [prompt_extras(model, one, few, seed) for one in asked] if few else []
+    return gather(model, rows, extras, n, seed)
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """A prompt: its training sinograms, those of people never seen, and its grid."""
+
+    prompt: str
+    known: torch.Tensor
+    real: torch.Tensor
+    beam: ParallelBeam
+
+
+def prompted(model: AllPET, prompt: str, n: int, data: Path | None = None, people: int = 0) -> Prompted:
+    """What a prompt's n generated sinograms are compared with: 2 n of people never seen.
+
+    Parameters
+    ----------
+    data : as for :func:`evaluate_generation`. people : another number, other people.
+
+    Raises
+    ------
+    AllpetError : n below 6.
+    """
+    _check(n)
+    tracer, region = _words(model, prompt)
+    known = learned(data, tracer, region, *model.beam.shape)
+    real = unseen(data, tracer, region, 2 * n, *model.beam.shape, people=people)
+    return Prompted(prompt, known, real, own_beam(model, prompt))
+
+
+def prompt_row(
+    model: AllPET, asked: Prompted, n: int, seed: int, classifier: PromptClassifier | None = None
+) -> dict[str, Any]:
+    """Scores of n generated sinograms of a prompt (:func:`score`), and the ``seconds`` that drawing them took."""
+    _check(n)
+    begun = time.perf_counter()
+    made = model.generate(asked.prompt, n, seed=seed).sinogram
+    seconds = time.perf_counter() - begun
+    share = int(model.config["data"]["sinograms"] / max(1, len(model.config["log_mean"])) + 0.999)
+    real, train = asked.real, asked.known[:share]
+    return score(made, real[:n], real[n:], train, asked.beam, classifier, asked.prompt) | {"seconds": seconds}
+
+
+def prompts_told(
+    model: AllPET, prompts: Sequence[str], n: int, seed: int, data: Path | None = None, people: int = 0
+) -> list[dict[str, Any]]:
+    """For each prompt the share of n generated sinograms, and of n of people never seen, whose prompt is found."""
+    asked = [prompted(model, prompt, n, data, people) for prompt in prompts]
+    classifier = classifier_of(asked)
+    rows = []
+    for one in asked:
+        made = model.generate(one.prompt, n, seed=seed).sinogram
+        right = [found_by(classifier, s, one) for s in (made, one.real[:n])]
+        rows.append(dict(label=one.prompt, n=n, accuracy=right[0], accuracy_floor=right[1]))
+    return rows
+
+
+def found_by(classifier: PromptClassifier, s: torch.Tensor, asked: Prompted) -> float:
+    """Share of sinograms that the classifier takes for the prompt's."""
+    said = classifier.predict(prompt_features(s, asked.beam))
+    return sum(one == asked.prompt for one in said) / len(s)
+
+
+def gather(
+    model: AllPET, rows: list[dict[str, Any]], extras: Sequence[dict[str, Any]], n: int, seed: int
+) -> dict[str, Any]:
+    """All tables from the rows of prompts, and what :func:`prompt_extras` found for them."""
+    threads, seconds = torch.get_num_threads(), sum(row["seconds"] for row in rows)
+    cost = dict(seconds_a_sinogram=seconds / (n * len(rows)), threads=threads, peak_mib=peak_mib())
+    cost |= dict(parameters=model.parameters, evaluations=model.evaluations())
+    result: dict[str, Any] = dict(n=n, seed=seed, rows=rows, summary=summary(rows), cost=cost, goals=goals_of(rows))
+    if extras:
+        for kind, name in (("samplers", "sampler"), ("conditions", "condition")):
+            result[kind] = mean_rows([found[kind] for found in extras], name)
+    return result
+
+
+def _check(n: int) -> None:
     if n < 6:
         raise AllpetError(f"n is {n}; scores of a distribution need at least 6 of each prompt")
-    known: dict[str, torch.Tensor] = {}
-    real: dict[str, torch.Tensor] = {}
-    for prompt in prompts:
-        tracer, region = _words(model, prompt)
-        known[prompt] = learned(data, tracer, region, views, bins)
-        real[prompt] = unseen(data, tracer, region, 2 * max(n, few), views, bins)
-    beams = {prompt: own_beam(model, prompt) for prompt in prompts}
-    classifier = _classifier(known, beams) if len(prompts) > 1 else None
-    rows, seconds = [], 0.0
-    share = int(model.config["data"]["sinograms"] / max(1, len(model.config["log_mean"])) + 0.999)
-    for done, prompt in enumerate(prompts):
-        begun = time.perf_counter()
-        made = model.generate(prompt, n, seed=seed).sinogram
-        seconds += time.perf_counter() - begun
-        train = known[prompt][:share]
-        rows.append(score(made, real[prompt][:n], real[prompt][n:], train, beams[prompt], classifier, prompt))
-        if progress:
-            progress(done + 1, len(prompts))
-    threads = torch.get_num_threads()
-    cost = dict(seconds_a_sinogram=seconds / (n * len(prompts)), threads=threads, peak_mib=peak_mib())
-    cost |= dict(parameters=model.parameters, evaluations=model.evaluations())
-    result: dict[str, Any] = dict(n=n, seed=seed, rows=rows, summary=summary(rows), cost=cost)
-    result["goals"] = _goals(rows)
-    if few:
-        result["samplers"] = _samplers(model, prompts, real, beams, few, seed)
-        result["conditions"] = _conditions(model, prompts, real, beams, few, seed)
-    return result
 
 
 def own_beam(model: AllPET, prompt: str) -> ParallelBeam:
@@ -103,13 +164,13 @@ def _words(model: AllPET, prompt: str) -> tuple[str, str]:
     return str(parsed.tracer), str(parsed.region)
 
 
-def _classifier(known: dict[str, torch.Tensor], beams: dict[str, Any]) -> PromptClassifier:
-    features = torch.cat([prompt_features(s, beams[prompt]) for prompt, s in known.items()])
-    labels = [prompt for prompt, s in known.items() for _ in range(len(s))]
-    return PromptClassifier.fit(features, labels)
+def classifier_of(asked: Sequence[Prompted]) -> PromptClassifier:
+    """The classifier trained on the training sinograms of prompts."""
+    features = torch.cat([prompt_features(one.known, one.beam) for one in asked])
+    return PromptClassifier.fit(features, [one.prompt for one in asked for _ in range(len(one.known))])
 
 
-def _goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def goals_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each limit, the mean over prompts, the worst prompt, and how many prompts keep it."""
     out = []
     for name, (label, limit) in GOALS.items():
@@ -139,58 +200,56 @@ def _distances(made: torch.Tensor, real: torch.Tensor, beam: ParallelBeam) -> di
     return out
 
 
-def _mean_row(
-    draw: Callable[[str], Scan], prompts: Sequence[str], real: dict[str, torch.Tensor], beams: dict[str, Any]
-) -> dict[str, float]:
-    found = [_distances(draw(prompt).sinogram, real[prompt], beams[prompt]) for prompt in prompts]
-    return {name: sum(f[name] for f in found) / len(found) for name in found[0]}
+def mean_rows(tables: Sequence[Sequence[dict[str, Any]]], name: str) -> list[dict[str, Any]]:
+    """Tables with the same rows (by `name`) averaged where a number is there; what is true or false is true where it is
+    true in all."""
+    out = []
+    for same in zip(*tables, strict=True):
+        row = dict(same[0])
+        for key, value in row.items():
+            values = [one[key] for one in same]
+            if isinstance(value, bool):
+                row[key] = all(values)
+            elif isinstance(value, float) or None in values:
+                known = [v for v in values if v is not None and math.isfinite(v)]
+                row[key] = sum(known) / len(known) if known else math.nan
+        assert all(one[name] == row[name] for one in same)
+        out.append(row)
+    return out
 
 
-def _samplers(
-    model: AllPET, prompts: Sequence[str], real: dict[str, torch.Tensor], beams: dict[str, Any], n: int, seed: int
-) -> list[dict[str, Any]]:
+def prompt_extras(model: AllPET, asked: Prompted, n: int, seed: int) -> dict[str, list[dict[str, Any]]]:
+    """``samplers`` and ``conditions`` for one prompt: distances with other samplers, with a word left unsaid; uptake in
+    marked regions with and without the mark."""
     from allpet.diffusion import SAMPLERS
 
-    rows = []
+    prompt, beam, real = asked.prompt, asked.beam, asked.real
+    samplers = []
     for name, sampler in SAMPLERS.items():
         begun = time.perf_counter()
-
-        def draw(prompt: str, name: str = name) -> Scan:
-            return model.generate(prompt, n, seed=seed, sampler=name)
-
-        row: dict[str, Any] = dict(sampler=name, about=sampler.about, evaluations=model.evaluations(name))
-        row |= _mean_row(draw, prompts, real, beams)
-        rows.append({**row, "seconds_a_sinogram": (time.perf_counter() - begun) / (n * len(prompts)), "n": n})
-    return rows
-
-
-def _conditions(
-    model: AllPET, prompts: Sequence[str], real: dict[str, torch.Tensor], beams: dict[str, Any], n: int, seed: int
-) -> list[dict[str, Any]]:
-    """Distances with a word left unsaid; uptake in marked regions with and without the mark."""
-
-    drawn = {prompt: model.generate(prompt, n, seed=seed) for prompt in prompts}
-
-    def no_tracer(prompt: str) -> Scan:
-        return model.generate(Prompt(region=_words(model, prompt)[1]), n, seed=seed)
-
-    def no_region(prompt: str) -> Scan:
-        beam = beams[prompt]
-        return model.generate(Prompt(tracer=_words(model, prompt)[0]), n, seed=seed, bin_mm=beam.bin_mm)
-
-    rows: list[dict[str, Any]] = []
-    for name, draw in (("all said", drawn.__getitem__), ("tracer unsaid", no_tracer), ("region unsaid", no_region)):
-        rows.append(dict(condition=name, n=n, **_mean_row(draw, prompts, real, beams)))
-    marked: dict[str, list[float]] = {"region marked": [], "region not marked": [], "unseen people": []}
-    for prompt in prompts:
-        hot, images = marked_regions(real[prompt][:n], beams[prompt])
-        told = model.generate(prompt, n, seed=seed, attention=hot).sinogram
-        marked["unseen people"].append(_uptake(images, hot))
-        for name, s in (("region marked", told), ("region not marked", drawn[prompt].sinogram)):
-            marked[name].append(_uptake(_images(s, beams[prompt]), hot))
-    for name, values in marked.items():
-        rows.append(dict(condition=name, n=n, uptake=sum(values) / len(values)))
-    return rows
+        made = model.generate(prompt, n, seed=seed, sampler=name).sinogram
+        row: dict[str, Any] = dict(sampler=name, about=sampler.about, evaluations=model.evaluations(name), n=n)
+        row |= _distances(made, real, beam)
+        samplers.append({**row, "seconds_a_sinogram": (time.perf_counter() - begun) / n})
+    tracer, region = _words(model, prompt)
+    drawn = model.generate(prompt, n, seed=seed).sinogram
+    told = {
+        "all said": drawn,
+        "tracer unsaid": model.generate(Prompt(region=region), n, seed=seed).sinogram,
+        "region unsaid": model.generate(Prompt(tracer=tracer), n, seed=seed, bin_mm=beam.bin_mm).sinogram,
+    }
+    conditions: list[dict[str, Any]] = [
+        dict(condition=name, n=n, **_distances(made, real, beam)) for name, made in told.items()
+    ]
+    hot, images = marked_regions(real[:n], beam)
+    pointed = model.generate(prompt, n, seed=seed, attention=hot).sinogram
+    for name, planes in (
+        ("region marked", _images(pointed, beam)),
+        ("region not marked", _images(drawn, beam)),
+        ("unseen people", images),
+    ):
+        conditions.append(dict(condition=name, n=n, uptake=_uptake(planes, hot)))
+    return dict(samplers=samplers, conditions=conditions)
 
 
 def _images(s: torch.Tensor, beam: ParallelBeam) -> torch.Tensor:

@@ -58,11 +58,12 @@ def tables(result: dict[str, Any]) -> list[str]:
     out.append(_table([*head, "prompt found (of unseen people)"], body))
     if "samplers" in result:
         out += _extras(result)
-    cost = result["cost"]
-    speed = f"{1 / cost['seconds_a_sinogram']:.1f} sinograms/s on {cost['threads']} CPU threads"
-    size = f"{cost['parameters']:,} weights, {cost['evaluations']} evaluations"
-    memory = f"peak memory of the whole evaluation {cost['peak_mib']:.0f} MiB"
-    out.append(f"n = {result['n']} of each prompt, seed {result['seed']}; {size}, {speed}, {memory}.")
+    if "cost" in result:
+        cost = result["cost"]
+        speed = f"{1 / cost['seconds_a_sinogram']:.1f} sinograms/s on {cost['threads']} CPU threads"
+        size = f"{cost['parameters']:,} weights, {cost['evaluations']} evaluations"
+        memory = f"peak memory of the whole evaluation {cost['peak_mib']:.0f} MiB"
+        out.append(f"n = {result['n']} of each prompt, seed {result['seed']}; {size}, {speed}, {memory}.")
     return out
 
 

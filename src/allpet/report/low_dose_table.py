@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +144,8 @@ def gaussian_full(scan: Scan, width: float) -> torch.Tensor:
     return gaussian_estimate(scan.sinogram, scan.background, width) / scan.dose_fraction
 
 
-def linear_prior(seed: int = 0, regions: Sequence[str] = REGIONS) -> LinearMMSE:
+@lru_cache(maxsize=1)
+def linear_prior(seed: int = 0, regions: tuple[str, ...] = REGIONS) -> LinearMMSE:
     """The linear MMSE estimate of a prior of 4,000 augmented training sinograms, 600 components."""
     from allpet.scan.simulate import simulate
     from allpet.train.samples import TrainingSet, vary
@@ -181,6 +183,7 @@ def evaluate_low_dose(
     fractions: tuple[float, ...] = FRACTIONS,
     linear: bool = True,
     regions: Sequence[str] = REGIONS,
+    seed: int = 0,
 ) -> list[dict[str, Any]]:
     """One row for each group, fraction and method: mean and standard error over subjects of every score.
 
@@ -188,11 +191,11 @@ def evaluate_low_dose(
     ----------
     people : test subjects of each region. seeds : noise realisations of each. patients : folder of the
         STS patients, or None. linear : include the linear MMSE estimate (half a minute to set up).
-    regions : of the simulated people.
+    regions : of the simulated people. seed : of the people and of the first noise realisation.
     """
-    prior = linear_prior(regions=regions) if linear else None
-    tuning_people = simulated_people(max(people // 2, 2), "validation", regions=regions)
-    sets = [(simulated_people(people, "test", regions=regions), tuning_people)]
+    prior = linear_prior(regions=tuple(regions)) if linear else None
+    tuning_people = simulated_people(max(people // 2, 2), "validation", seed, regions)
+    sets = [(simulated_people(people, "test", seed, regions), tuning_people)]
     if patients is not None:
         sets.append((patient_slices(patients), patient_slices(patients, offset=4)))
     rows = []
@@ -202,7 +205,7 @@ def evaluate_low_dose(
             for name, method in methods(model, prior, width).items():
                 per_subject: dict[str, list[dict[str, float]]] = {}
                 for truth in tests:
-                    found = [score(method(truth.scan(fraction, seed)), truth) for seed in range(seeds)]
+                    found = [score(method(truth.scan(fraction, seed + k)), truth) for k in range(seeds)]
                     mean = {key: float(np.mean([f[key] for f in found])) for key in SCORES}
                     per_subject.setdefault(truth.group, []).append(mean)
                 for group, values in per_subject.items():

@@ -33,6 +33,8 @@ figcaption, footer, .note { color: var(--soft); font-size: 0.88rem; max-width: 5
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; font-size: 0.92rem; }
 caption { text-align: left; color: var(--soft); padding-bottom: 0.3rem; }
 th, td { padding: 0.25rem 0.9rem 0.25rem 0; text-align: right; border-bottom: 1px solid var(--line); }
+th { vertical-align: bottom; }
+td { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: 0.8rem; }
 footer dt { float: left; clear: left; width: 9rem; }
@@ -51,11 +53,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, paragraphs, figures with captions, and tables."""
+    """A heading, paragraphs, figures (or PNG files) with captions, and tables."""
 
     title: str
     text: Sequence[str] = ()
-    figures: Sequence[tuple[Figure, str]] = ()
+    figures: Sequence[tuple[Figure | bytes, str]] = ()
     tables: Sequence[Table] = field(default_factory=tuple)
 
 
@@ -102,8 +104,8 @@ def _paragraphs(text: Sequence[str]) -> str:
     return "".join(f"<p>{escape(one)}</p>" for one in text)
 
 
-def _figure(figure: Figure, caption: str) -> str:
-    data = base64.b64encode(png(figure)).decode("ascii")
+def _figure(figure: Figure | bytes, caption: str) -> str:
+    data = base64.b64encode(figure if isinstance(figure, bytes) else png(figure)).decode("ascii")
     words = escape(caption, quote=True)
     return f'<figure><img alt="{words}" src="data:image/png;base64,{data}"><figcaption>{words}</figcaption></figure>'
 

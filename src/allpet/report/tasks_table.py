@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -141,29 +142,51 @@ def evaluate_tasks(
     out = []
     for number, case in enumerate(cases, 1):
         training = case.simulate(TRAINING, "train", seed=1, shape=model.beam.shape)
-        methods: dict[str, Method] = {
-            name: partial(_beside, rival, training)
-            for name, rival in RIVALS[case.task].items()
-            if not (case.static and name == "early frame")
-        }
-        if plain is not None:
-            methods["U-Net"] = partial(plainly, plain, model)
-        methods["allpet"] = partial(ours, model)
-        sets = [case.simulate(people, "test", seed, model.beam.shape) for seed in seeds]
-        for name, method in methods.items():
-            each = [one for data in sets for one in score(method(data), data)]
-            row: dict[str, Any] = dict(case=case.name, task=case.task, method=name, n=len(each), seeds=len(seeds))
-            for key in (*SCORES, "cross_talk"):
-                values = np.array([one[key] for one in each if key in one])
-                if len(values):
-                    row[key] = float(values.mean())
-                    row[key + "_se"] = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
-            if name == "allpet":
-                found = [doubt(model, data) for data in sets]
-                row |= {key: float(np.mean([f[key] for f in found])) for key in found[0]}
-            out.append(row)
+        out += case_rows(case, [case_scores(model, case, people, seed, training, plain) for seed in seeds])
         if progress:
             progress(number, len(cases))
+    return out
+
+
+def case_scores(
+    model: AllPET, case: Case, people: int, seed: int, training: Dataset, plain: PlainNet | None = None
+) -> dict[str, Any]:
+    """``each``: by method the scores of every person (:func:`score`); ``doubt``: of the model's intervals.
+
+    Without scikit-image there are no non-local means.
+
+    Parameters
+    ----------
+    training : pairs behind the baselines' numbers. plain : as for :func:`evaluate_tasks`.
+    """
+    methods: dict[str, Method] = {
+        name: partial(_beside, rival, training)
+        for name, rival in RIVALS[case.task].items()
+        if not (case.static and name == "early frame") and not (name == "NLM" and find_spec("skimage") is None)
+    }
+    if plain is not None:
+        methods["U-Net"] = partial(plainly, plain, model)
+    methods["allpet"] = partial(ours, model)
+    data = case.simulate(people, "test", seed, model.beam.shape)
+    each = {name: score(method(data), data) for name, method in methods.items()}
+    return dict(each=each, doubt=doubt(model, data))
+
+
+def case_rows(case: Case, found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each method: mean and standard error over the people of all that :func:`case_scores` found."""
+    out = []
+    for name in found[0]["each"]:
+        each = [one for some in found for one in some["each"][name]]
+        row: dict[str, Any] = dict(case=case.name, task=case.task, method=name, n=len(each), seeds=len(found))
+        for key in (*SCORES, "cross_talk"):
+            values = np.array([one[key] for one in each if one.get(key) is not None])
+            if len(values):
+                row[key] = float(values.mean())
+                row[key + "_se"] = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+        if name == "allpet":
+            doubts = [some["doubt"] for some in found]
+            row |= {key: float(np.mean([one[key] for one in doubts])) for key in doubts[0]}
+        out.append(row)
     return out
 
 

@@ -9,13 +9,14 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import fields
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
+from allpet.io.remote import Remote
 from allpet.scan.dataset import Dataset
 from allpet.scan.phantom import LABELS
 from allpet.scan.plan import REGIONS, SPLITS, Plan
@@ -76,19 +77,21 @@ def simulate(n: int, workers: int = 1, progress: bool = False, **options: Any) -
 
 
 def simulate_store(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Remote,
     n: int,
     workers: int | None = None,
     progress: bool = False,
     extra: dict[str, Any] | None = None,
+    scheduler: str | None = None,
     **options: Any,
 ) -> int:
     """Simulate straight into a dataset store, on all cores; killed at any moment, the same call goes on.
 
     Parameters
     ----------
-    path : store to write (.zarr). workers : processes, default one for each core. extra : more attributes
-        (provenance). n, options : as in :func:`simulate`.
+    path : store to write (.zarr), or a URL. workers : processes, default one for each core. extra : more attributes
+        (provenance). scheduler : of a Dask cluster that does the work instead, see
+        :func:`allpet.dist.cluster.connected`. n, options : as in :func:`simulate`.
 
     Returns
     -------
@@ -98,13 +101,26 @@ def simulate_store(
     ------
     AllpetError : as :func:`make_plan` and :func:`allpet.io.build.build_store`.
     """
-    from allpet.io.build import build_store
+    from allpet.io.build import block_for, build_store
 
     plan = make_plan(**options)
     _at_least_one(n=n)
     facts = {**attributes(plan), **(extra or {})}
-    make = partial(make_rows, plan)
-    return build_store(path, n, plan.beam, facts, make, workers, progress=progress, resume_key=_key(plan))
+    key, block = _key(plan), block_for(n, plan.slices)
+    make = partial(make_rows, plan) if scheduler is None else partial(_make_rows_elsewhere, plan, key)
+    return build_store(path, n, plan.beam, facts, make, workers, block, progress, resume_key=key, scheduler=scheduler)
+
+
+def _make_rows_elsewhere(plan: Plan, key: dict[str, Any], first: int, stop: int) -> dict[str, np.ndarray]:
+    """:func:`make_rows` on a machine that may hold other files.
+
+    Raises
+    ------
+    AllpetError : the labelled volume there is not the one that is meant.
+    """
+    if plan.labels is not None and _labels_hash(plan.labels) != key["labels_hash"]:
+        raise AllpetError(f"{plan.labels[0]}: is another file for a worker, or its table or CT is; give all the same")
+    return make_rows(plan, first, stop)
 
 
 def make_rows(plan: Plan, first: int, stop: int) -> dict[str, np.ndarray]:
@@ -365,14 +381,20 @@ def attributes(plan: Plan) -> dict[str, Any]:
 
 def _key(plan: Plan) -> dict[str, Any]:
     """Every option that the samples depend on, as plain values; files of the user's by their content."""
-    from allpet.provenance import file_hash
-    from allpet.scan.labelled import table_path
-
     facts = {part.name: getattr(plan, part.name) for part in fields(plan) if part.name != "beam"}
     out = {name: list(value) if isinstance(value, tuple) else value for name, value in facts.items()}
     if plan.labels is not None:
-        labels, table, ct = plan.labels
-        out["labels_hash"] = file_hash(labels, table_path(table), *([] if ct is None else [ct]))
+        out["labels_hash"] = _labels_hash(plan.labels)
     if plan.preset is not None:
         out["scanner"] = repr(plan.preset)
     return out
+
+
+@lru_cache(maxsize=1)
+def _labels_hash(labels: tuple[str, str, str | None]) -> str:
+    """Hash of a labelled volume with its table and CT."""
+    from allpet.provenance import file_hash
+    from allpet.scan.labelled import table_path
+
+    volume, table, ct = labels
+    return file_hash(volume, table_path(table), *([] if ct is None else [ct]))

@@ -131,13 +131,9 @@ class Plain:
     """Seed."""
 
     def run(self) -> None:
-        from allpet.model import AllPET
-        from allpet.study.plain import Plain as Recipe
-        from allpet.study.plain import PlainPairs
-        from allpet.train import train
+        from allpet.study.plain import train_plain
 
-        data = PlainPairs.load(self.pairs, AllPET.from_pretrained().need("restorer"))
-        train(data, self.out, Recipe, self.minutes, seed=self.seed, clock="cpu", tensorboard=False)
+        train_plain(self.pairs, self.out, self.minutes, self.seed)
         print(self.out)
 
 
@@ -157,13 +153,9 @@ class Lowshot:
     """Numbers of pairs."""
 
     def run(self) -> None:
-        from allpet.model import AllPET
-        from allpet.study.lowshot import CASE, curve, markdown, without
-        from allpet.train import train
-        from allpet.train.pairs import PairSet
+        from allpet.study.lowshot import curve, markdown, train_base
 
-        pairs = without(PairSet.load(self.pairs, AllPET.from_pretrained().need("restorer")), CASE.task)
-        train(pairs, self.out / "base", "tasks", self.base_minutes, clock="cpu", tensorboard=False)
+        train_base(self.pairs, self.out / "base", self.base_minutes)
         rows = curve(self.out / "base", self.out, self.counts, self.minutes)
         text = markdown(rows)
         write_table("lowshot", rows, text, self.out, provenance())

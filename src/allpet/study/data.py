@@ -39,8 +39,9 @@ def simulate_all(folder: Path, count: int, views: int = 128, bins: int = 128) ->
         simulate_store(path, n, views=views, bins=bins, **_options(tracer, region))
 
 
-def _options(tracer: str, region: str) -> dict[str, Any]:
-    return dict(tracer=tracer, region=region, seed=TRACERS.index(tracer), slices_per_subject=SLICES)
+def _options(tracer: str, region: str, people: int = 0) -> dict[str, Any]:
+    seed = TRACERS.index(tracer) + len(TRACERS) * people
+    return dict(tracer=tracer, region=region, seed=seed, slices_per_subject=SLICES)
 
 
 def _rows(path: Path) -> int:
@@ -87,15 +88,20 @@ def learned(folder: Path | None, tracer: str, region: str, views: int = 128, bin
     return torch.from_numpy(np.asarray(open_store(store(folder, tracer, region))["sinogram"][:], np.float32))
 
 
-def unseen(folder: Path | None, tracer: str, region: str, n: int, views: int = 128, bins: int = 128) -> torch.Tensor:
-    """n sinograms of test subjects, :data:`SLICES` slices of each, kept in ``FOLDER/unseen`` where there is one."""
+def unseen(
+    folder: Path | None, tracer: str, region: str, n: int, views: int = 128, bins: int = 128, people: int = 0
+) -> torch.Tensor:
+    """n sinograms of test subjects, :data:`SLICES` slices of each, kept in ``FOLDER/unseen`` where there is one.
+
+    `people` : another number, other people.
+    """
     from allpet.io.store import open_store
     from allpet.scan.simulate import simulate, simulate_store
 
-    options = dict(split="test", views=views, bins=bins, **_options(tracer, region))
+    options = dict(split="test", views=views, bins=bins, **_options(tracer, region, people))
     if folder is None:
         return torch.from_numpy(np.asarray(simulate(n, **options).sinogram, np.float32))
-    path = folder / "unseen" / f"{tracer}-{region}.zarr"
+    path = folder / ("unseen" if people == 0 else f"unseen-{people}") / f"{tracer}-{region}.zarr"
     if not path.is_dir() or _rows(path) < n:
         path.parent.mkdir(parents=True, exist_ok=True)
         simulate_store(path, n, **options)

@@ -8,7 +8,7 @@ in both scans of a pair, so that pointing gives nothing away.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -138,24 +138,30 @@ def detectability(
     for tracer, region in cases:
         for fraction, contrast in settings:
             seen = pairs(model, tracer, region, people, fraction, contrast, seed, split)
-            empty = dict(zip(("without", "with"), seen.pop("empty").mean(axis=0).tolist(), strict=True))
-            scores = {name: observe(values) for name, values in seen.items()}
-            rng = np.random.default_rng(seed)
-            gains = []
-            for _ in range(draws):
-                pick = rng.integers(people, size=people)
-                gains.append(area(scores["with"][pick]) - area(scores["without"][pick]))
-            low, high = np.quantile(gains, (0.025, 0.975))
-            rows.append(
-                dict(
-                    case=f"{tracer} {region}",
-                    fraction=fraction,
-                    contrast=contrast,
-                    people=people,
-                    auc_without=area(scores["without"]),
-                    auc_with=area(scores["with"]),
-                    empty=empty,
-                    gain=[area(scores["with"]) - area(scores["without"]), float(low), float(high)],
-                )
-            )
+            rows.append(observed(seen, f"{tracer} {region}", fraction, contrast, seed, draws))
     return rows
+
+
+def observed(
+    seen: Mapping[str, np.ndarray], case: str, fraction: float, contrast: float, seed: int = 51, draws: int = 1000
+) -> dict[str, Any]:
+    """The row of what :func:`pairs` gave."""
+    people = len(seen["with"])
+    empty = dict(zip(("without", "with"), seen["empty"].mean(axis=0).tolist(), strict=True))
+    scores = {name: observe(seen[name]) for name in ("without", "with")}
+    rng = np.random.default_rng(seed)
+    gains = []
+    for _ in range(draws):
+        pick = rng.integers(people, size=people)
+        gains.append(area(scores["with"][pick]) - area(scores["without"][pick]))
+    low, high = np.quantile(gains, (0.025, 0.975))
+    return dict(
+        case=case,
+        fraction=fraction,
+        contrast=contrast,
+        people=people,
+        auc_without=area(scores["without"]),
+        auc_with=area(scores["with"]),
+        empty=empty,
+        gain=[area(scores["with"]) - area(scores["without"]), float(low), float(high)],
+    )

@@ -47,25 +47,55 @@ def curve(
     base : model whose translator has not seen the task. minutes : processor time of every training; adapting also
         stops when its held-out loss does not fall any more. case : whose pairs.
     """
+    rows = unadapted(base, people, case)
+    for count in counts:
+        rows += with_pairs(base, out, count, max(counts), minutes, people, seed, case)
+        print(rows[-2], rows[-1], sep="\n", flush=True)
+    return rows
+
+
+def unadapted(base: Path, people: int = 12, case: Case = CASE) -> list[dict[str, Any]]:
+    """Rows of the baselines and of the base as it is."""
+    model = AllPET.from_pretrained(base)
+    test, training = (
+        case.simulate(people, shape=model.beam.shape),
+        case.simulate(TRAINING, "train", 1, model.beam.shape),
+    )
+    rows = [_row(name, 0, score(rival(test, training), test)) for name, rival in RIVALS[case.task].items()]
+    return [*rows, _row("base, not adapted", 0, score(ours(model, test), test))]
+
+
+def with_pairs(
+    base: Path,
+    out: Path,
+    count: int,
+    most: int = COUNTS[-1],
+    minutes: float = 3.0,
+    people: int = 12,
+    seed: int = 0,
+    case: Case = CASE,
+) -> list[dict[str, Any]]:
+    """Rows of the adapter and of the U-Net with `count` pairs, the first of `most`; otherwise as :func:`curve`."""
     model = AllPET.from_pretrained(base)
     shape = model.beam.shape
     known = dict(tracer=case.tracer, region=case.region, task=case.task, slices_per_subject=2, counts=(1e5, 1.5e6))
-    data = simulate(max(counts), seed=500 + seed, views=shape[0], bins=shape[1], **known, **case.options)  # type: ignore[arg-type]
-    test, training = case.simulate(people, shape=shape), case.simulate(TRAINING, "train", 1, shape)
-    rows = [_row(name, 0, score(rival(test, training), test)) for name, rival in RIVALS[case.task].items()]
-    rows.append(_row("base, not adapted", 0, score(ours(model, test), test)))
-    for count in counts:
-        some = replace(data, arrays={name: values[:count] for name, values in data.arrays.items()})
-        pairs = PairSet.from_dataset(some, model.need("restorer"))
-        options = dict(max_minutes=minutes, max_steps=None, clock="cpu", tensorboard=False, seed=seed)
-        adapted = adapt(case.task, pairs, out / f"adapted-{count}", model=base, **options)  # type: ignore[arg-type]
-        rows.append(_row("adapted", count, score(ours(adapted, test), test)))
-        plain = PlainPairs.from_dataset(some, model.need("restorer"))
-        folder = out / f"plain-{count}"
-        train(plain, folder, Plain, minutes, seed=seed, clock="cpu", tensorboard=False)
-        rows.append(_row("U-Net from scratch", count, score(plainly(load_plain(folder), model, test), test)))
-        print(rows[-2], rows[-1], sep="\n", flush=True)
-    return rows
+    data = simulate(most, seed=500 + seed, views=shape[0], bins=shape[1], **known, **case.options)  # type: ignore[arg-type]
+    some = replace(data, arrays={name: values[:count] for name, values in data.arrays.items()})
+    test = case.simulate(people, shape=shape)
+    pairs = PairSet.from_dataset(some, model.need("restorer"))
+    options = dict(max_minutes=minutes, max_steps=None, clock="cpu", tensorboard=False, seed=seed)
+    adapted = adapt(case.task, pairs, out / f"adapted-{count}", model=base, **options)  # type: ignore[arg-type]
+    rows = [_row("adapted", count, score(ours(adapted, test), test))]
+    plain = PlainPairs.from_dataset(some, model.need("restorer"))
+    folder = out / f"plain-{count}"
+    train(plain, folder, Plain, minutes, seed=seed, clock="cpu", tensorboard=False)
+    return [*rows, _row("U-Net from scratch", count, score(plainly(load_plain(folder), model, test), test))]
+
+
+def train_base(stores: Sequence[Path], out: Path, minutes: float, task: str = CASE.task) -> None:
+    """Train a base on the pairs of all other tasks; an interrupted call goes on."""
+    pairs = without(PairSet.load(stores, AllPET.from_pretrained().need("restorer")), task)
+    train(pairs, out, "tasks", minutes, clock="cpu", tensorboard=False)
 
 
 def _row(method: str, pairs: int, scores: list[dict[str, float]]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ counts, background, attenuation and dynamic frames as channels and returns expec
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,12 @@ def load_plain(folder: Path) -> PlainNet:
     network = PlainNet()
     network.load_state_dict(load_file(folder / "plain.safetensors"))
     return network.eval()
+
+
+def train_plain(stores: Sequence[Path], out: Path, minutes: float, seed: int = 0) -> None:
+    """Train the U-Net on stores of pairs; an interrupted call goes on."""
+    from allpet.model import AllPET
+    from allpet.train import train
+
+    data = PlainPairs.load(stores, AllPET.from_pretrained().need("restorer"))
+    train(data, out, Plain, minutes, seed=seed, clock="cpu", tensorboard=False)

@@ -265,7 +265,7 @@ def judge(
     torch.set_num_threads(1)
     rows = []
     for dose in doses:
-        look = partial(_simulated, people, seed, dose, split, size, slices)
+        look = partial(scored_people, people, seed, dose, split, size, slices)
         prompts = [(region, tracer) for region in REGIONS for tracer in TRACERS]
         if workers == 1:
             parts = [look(*prompt) for prompt in prompts]
@@ -273,24 +273,25 @@ def judge(
             with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
                 parts = list(pool.map(look, *zip(*prompts, strict=True)))
         scored = {key: [s for part in parts for s in part[key]] for key in parts[0]}
-        rows += _rows(f"simulated, dose {dose:g}", scored, ("region", "tracer"), seed, resamples)
+        rows += rows_of(f"simulated, dose {dose:g}", scored, ("region", "tracer"), seed, resamples)
     if data is not None:
         cases = (case for some in patients(data / "sts_fdg", names) for case in some)
-        rows += _rows("patients (STS)", _scored(cases), ("part",), seed, resamples)
+        rows += rows_of("patients (STS)", score_cases(cases), ("part",), seed, resamples)
     return rows
 
 
 Scored = dict[tuple[str, str], list[Slice]]
 
 
-def _simulated(
+def scored_people(
     people: int, seed: int, dose: float, split: str, size: int, slices: int, region: str, tracer: str
 ) -> Scored:
+    """Slices of simulated people of one region and tracer, by method and sort, in one thread."""
     torch.set_num_threads(1)
-    return _scored(simulated(people, seed, dose, split, size, slices, region, tracer))
+    return score_cases(simulated(people, seed, dose, split, size, slices, region, tracer))
 
 
-def _scored(cases: Iterator[Case]) -> Scored:
+def score_cases(cases: Iterator[Case]) -> Scored:
     """Slices by method and sort."""
     out: Scored = {(method, sort): [] for method in METHODS for sort in SORTS}
     for case in cases:
@@ -303,7 +304,8 @@ def _scored(cases: Iterator[Case]) -> Scored:
     return out
 
 
-def _rows(name: str, scored: Scored, groups: Sequence[str], seed: int, resamples: int) -> list[dict[str, Any]]:
+def rows_of(name: str, scored: Scored, groups: Sequence[str], seed: int, resamples: int) -> list[dict[str, Any]]:
+    """A row for each sort and method, of all slices and of their groups."""
     rows = []
     for (method, sort), slices in scored.items():
         nothing = all(not s.false and all(score == -np.inf for score, _ in s.found) for s in slices)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from allpet.mask.region import Region
 from allpet.mask.suggest import suggest
 from allpet.study.regions import Case, patients, simulated
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOWN = 5
 """Suggestions that are drawn of each slice."""
@@ -33,17 +37,13 @@ def examples(seed: int, data: Path | None) -> list[tuple[str, Case, list[Region]
     return out
 
 
-def draw(path: Path, seed: int, data: Path | None) -> None:
-    """Write the figure as PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def figure_of(seed: int, data: Path | None) -> Figure:
+    """The figure."""
     from matplotlib.figure import Figure
-
-    from allpet.io.files import replacing
 
     cases = examples(seed, data)
     rows = (len(cases) + 2) // 3
     figure = Figure(figsize=(10.5, 3.7 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = np.atleast_1d(figure.subplots(rows, 3)).ravel()
     for axis in axes:
         axis.set_axis_off()
@@ -67,6 +67,17 @@ def draw(path: Path, seed: int, data: Path | None) -> None:
         f"True outline of the lesion: green. The first {SHOWN} suggestions: red hot, blue cold, dashed cold centre.",
         fontsize=10,
     )
+    return figure
+
+
+def draw(path: Path, seed: int, data: Path | None) -> None:
+    """Write the figure as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from allpet.io.files import replacing
+
+    figure = figure_of(seed, data)
+    FigureCanvasAgg(figure)
     with replacing(path) as (file,):
         figure.savefig(file, format="png", dpi=72, metadata={"Software": None}, pil_kwargs={"optimize": True})
 

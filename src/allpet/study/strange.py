@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -54,10 +55,10 @@ def rods(scan: Scan, seed: int = 0) -> Scan:
     return replace(scan.planes(slice(0, 1)), sinogram=counts, attenuation=None, background=None)
 
 
-def judge(model: AllPET, people: int = 16, seed: int = 31) -> list[dict[str, Any]]:
+def judge(model: AllPET, people: int = 16, seed: int = 31, regions: Sequence[str] = REGIONS) -> list[dict[str, Any]]:
     """A row for each region and tracer: areas under the curve, and shares of scans of people that get a warning."""
     rows = []
-    for region in REGIONS:
+    for region in regions:
         scans = {}
         for tracer in TRACERS:
             known = dict(tracer=tracer, region=region, task="low-dose", dose_fraction=FRACTION, counts=COUNTS)

@@ -25,6 +25,10 @@ TASKS: dict[str, Callable[..., Any]] = {
 }
 
 
+OFFERED = ("progress", "seed", "first_plane")
+"""Options that commands give to every task; one that has no use for them need not take them."""
+
+
 def run(task: str, model: AllPET, scan: Scan, **options: Any) -> Result:
     """Run a task by name.
 
@@ -35,6 +39,10 @@ def run(task: str, model: AllPET, scan: Scan, **options: Any) -> Result:
     if task not in TASKS:
         raise AllpetError(f"task '{task}' is unknown; known: {', '.join(TASKS)}")
     known = list(inspect.signature(TASKS[task]).parameters)[2:]
+    asked = [
+        name for name, value in options.items() if name not in OFFERED and value is not None and value is not False
+    ]
+    options = {name: value for name, value in options.items() if name in known or name in asked}
     for name in options:
         if name not in known:
             takes = [other for other, function in TASKS.items() if name in inspect.signature(function).parameters]

@@ -51,6 +51,7 @@ def attenuation(
     images: bool = False,
     roi: Sequence[Region] | None = None,
     progress: Progress | None = None,
+    first_plane: int = 0,
 ) -> Result:
     """Expected counts without attenuation and background, on the scan's own grid, and the mu map.
 
@@ -63,7 +64,8 @@ def attenuation(
     samples, seed : draws behind the standard deviation: of the image, and of the mu map where it is predicted.
     prompt : default: what the scan says.
     images : give the corrected image and its standard deviation, too. roi : regions to attend to in it, on the grid of
-        the scan's quick image. progress : called with steps done and in all.
+        the scan's quick image. progress : called with steps done and in all. first_plane : as
+        :func:`allpet.task.low_dose.low_dose`.
 
     Returns
     -------
@@ -101,7 +103,7 @@ def attenuation(
     factors = (-depth(mumap)).exp().clamp_min(LEAST)
     gather, pointed = Gather(model, "low-dose", words, images), Pointed(model, "low-dose", scan, roi, seed)
     expected, spread = [], []
-    for part in parts(model, scan, factors, _share(progress, len(scan))):
+    for part in parts(model, scan, factors, _share(progress, len(scan)), first_plane=first_plane):
         some = slice(part.first, part.first + len(part))
         lost = factors[some]
         gather.look(part)
@@ -114,7 +116,8 @@ def attenuation(
         expected.append(part.trues(part.corrected(image, model)) / lost)
         if samples:
             own_depth = depth(mumap[some])
-            off = [depth(mu) - own_depth for mu in draws(mumap[some], doubt[some], samples, seed, part.first)]
+            drawn = draws(mumap[some], doubt[some], samples, seed, first_plane + part.first)
+            off = [depth(mu) - own_depth for mu in drawn]
             wobble = expected[-1] * torch.stack(off).exp().std(dim=0)
             noise = part.deviation(part.seen.views.image, own_spread, samples, seed, model) / lost
             spread.append((wobble.square() + noise.square()).sqrt())

@@ -44,13 +44,13 @@ class Gather:
 
     def trusted(self, part: Part, mean: torch.Tensor) -> torch.Tensor:
         """The translator's image of planes just looked at, but the restored one where they are unfamiliar, or where it
-        is not told tracer and region.
+        is not told a tracer that it knows and the region.
 
         An adapted translator is trusted everywhere: it was made for such scans.
         """
         if self.task in self.model.adapted:
             return mean
-        if self.words.tracer is None or self.words.region is None:
+        if self.words.tracer not in self.model.tracers or self.words.region is None:
             return part.seen.views.image
         if not self.verdicts:
             return mean

@@ -53,13 +53,14 @@ def delayed(
     images: bool = False,
     roi: Sequence[Region] | None = None,
     progress: Progress | None = None,
+    first_plane: int = 0,
 ) -> Result:
     """Trues of a frame of the same length that starts `delay_minutes` after this one, predicted.
 
     Parameters
     ----------
     scan : counts of the first frame. delay_minutes : from start to start, 10 to 240; default: what is usual for the
-        tracer. samples, seed, prompt, images, roi, progress : as :func:`allpet.task.low_dose.low_dose`.
+        tracer. samples, seed, prompt, images, roi, progress, first_plane : as :func:`allpet.task.low_dose.low_dose`.
 
     Returns
     -------
@@ -82,7 +83,9 @@ def delayed(
         raise AllpetError(f"delay is {delay_minutes:g} min; it must be {DELAYS[0]:g} to {DELAYS[1]:g}")
     decay = float(ISOTOPES[tracer.isotope.name].decay(60 * delay_minutes))
     notes.append("a prediction of a later frame, not a measurement")
-    result = _predict("delayed", model, scan, words, samples, seed, images, roi, progress, notes, delay_minutes, decay)
+    result = _predict(
+        "delayed", model, scan, words, samples, seed, images, roi, progress, first_plane, notes, delay_minutes, decay
+    )
     if scan.start_s is not None:
         result.expected.start_s = scan.start_s + 60 * delay_minutes
     return result
@@ -98,6 +101,7 @@ def convert(
     images: bool = False,
     roi: Sequence[Region] | None = None,
     progress: Progress | None = None,
+    first_plane: int = 0,
 ) -> Result:
     """Trues that another tracer's usual scan of the same patient would show, predicted.
 
@@ -118,6 +122,8 @@ def convert(
     if to is None:
         raise AllpetError(f"convert needs the tracer that is wanted (--to), one of {', '.join(WORDS)}")
     wanted = find_tracer_word(to)
+    if wanted not in model.tracers:
+        raise AllpetError(f"this model knows no {wanted}; it can convert to {', '.join(model.tracers)}")
     if wanted == words.tracer:
         raise AllpetError(f"tracer '{to}' is what the scan has already; name another to convert to")
     if words.tracer is None:
@@ -127,7 +133,7 @@ def convert(
         "does not betray cannot be in it"
     )
     words = Words(words.tracer, wanted, words.region)
-    result = _predict("convert", model, scan, words, samples, seed, images, roi, progress, notes)
+    result = _predict("convert", model, scan, words, samples, seed, images, roi, progress, first_plane, notes)
     for value in (result.expected, result.std):
         if value is not None:
             value.tracer, value.isotope = wanted, TRACERS[wanted].isotope.name
@@ -146,6 +152,7 @@ def _predict(
     images: bool,
     roi: Sequence[Region] | None,
     progress: Progress | None,
+    first_plane: int,
     notes: list[str],
     delay_minutes: float | None = None,
     decay: float = 1.0,
@@ -157,7 +164,7 @@ def _predict(
     translator, factor = model.translator_of(task), temper(model, task, "sinogram")
     gather, pointed = Gather(model, task, words, images), Pointed(model, task, scan, roi, seed)
     expected, spread, change = [], [], []
-    for part in parts(model, scan, scan.attenuation, progress):
+    for part in parts(model, scan, scan.attenuation, progress, first_plane=first_plane):
         ask = question(task, words, part, delay_minutes, decay)
         gather.look(part)
         seen, part = part, pointed.attended(part)

@@ -28,6 +28,7 @@ def low_dose(
     images: bool = False,
     roi: Sequence[Region] | None = None,
     progress: Progress | None = None,
+    first_plane: int = 0,
 ) -> Result:
     """Expected full-dose counts of every plane, on the scan's own grid.
 
@@ -43,6 +44,7 @@ def low_dose(
     prompt : default: what the scan says. images : give the image and its standard deviation, too.
     roi : regions to attend to, on the grid of the scan's quick image (see :mod:`allpet.task.point`).
     progress : called with planes done and planes in all.
+    first_plane : number of the scan's first plane where it is a part of a longer one: draws go by plane.
 
     Returns
     -------
@@ -66,7 +68,7 @@ def low_dose(
     factor = temper(model, "low-dose", "sinogram")
     gather, pointed = Gather(model, "low-dose", words, images), Pointed(model, "low-dose", scan, roi, seed)
     expected, deviations = [], []
-    for part in parts(model, scan, scan.attenuation, progress):
+    for part in parts(model, scan, scan.attenuation, progress, first_plane=first_plane):
         gather.look(part)
         with torch.no_grad():
             mean, doubt = translator(part.seen.views, question("low-dose", words, part))

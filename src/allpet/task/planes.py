@@ -79,7 +79,8 @@ class Part:
     Parameters
     ----------
     scan : on its own grid. background : expected, of the same shape. efficiency : used in the restoration. carrier :
-    between the grids. coarse : on the model's grid. seen : restored. first : number of the first plane.
+    between the grids. coarse : on the model's grid. seen : restored. first : number of the first plane. before : planes
+    that come before those of the scan, where it is a part of a longer one.
     """
 
     scan: Scan
@@ -90,6 +91,7 @@ class Part:
     seen: Seen
     first: int
     peak: float
+    before: int = 0
 
     def __len__(self) -> int:
         return len(self.scan)
@@ -133,7 +135,7 @@ class Part:
         self, mean: torch.Tensor, spread: torch.Tensor, samples: int, seed: int, model: AllPET
     ) -> torch.Tensor:
         """Standard deviation of the trues at the scan's lines, given the image's; see :func:`draws`."""
-        made = [self.counts_of(image, model) for image in draws(mean, spread, samples, seed, self.first)]
+        made = [self.counts_of(image, model) for image in draws(mean, spread, samples, seed, self.before + self.first)]
         return self.efficiency * self.up(torch.stack(made).std(dim=0))
 
     def ratio(self, image: torch.Tensor, model: AllPET) -> torch.Tensor:
@@ -149,12 +151,14 @@ def parts(
     attenuation: torch.Tensor | None,
     progress: Progress | None = None,
     frames: bool = False,
+    first_plane: int = 0,
 ) -> Iterator[Part]:
     """Restore the scan a few planes at a time.
 
     Parameters
     ----------
     attenuation : factors to correct with ``(n, view, radial)``, None for none. frames : whether dynamic ones are used.
+    first_plane : number of the scan's first plane where it is a part of a longer one.
     """
     restorer = model.need("restorer")
     beam = working_beam(scan, *model.beam.shape)
@@ -175,7 +179,8 @@ def parts(
             depth = -torch.where(eff > 1e-3 * peak, lost, 1.0).clamp(1e-6, 1).log()
         coarse = Counts(seen, eff / peak, back, torch.full((n,), beam.bin_mm), depth)
         moving = _moving(part, carrier) if frames and part.dynamic is not None else None
-        yield Part(part, background, efficiency, carrier, coarse, see(restorer, coarse, moving), start, peak)
+        seen_now = see(restorer, coarse, moving)
+        yield Part(part, background, efficiency, carrier, coarse, seen_now, start, peak, first_plane)
         if progress:
             progress(min(start + PLANES, len(scan)), len(scan))
 

@@ -43,6 +43,7 @@ def separate(
     images: bool = False,
     roi: Sequence[Region] | None = None,
     progress: Progress | None = None,
+    first_plane: int = 0,
 ) -> Result:
     """Trues of either tracer; their sum is the restored trues of both, to the bit.
 
@@ -76,7 +77,7 @@ def separate(
     translator, factor = model.translator_of("separate"), temper(model, "separate", "sinogram")
     gather, pointed = Gather(model, "separate", words, images), Pointed(model, "separate", scan, roi, seed)
     first, second, spread = [], [], []
-    for part in parts(model, scan, scan.attenuation, progress, frames=dynamic):
+    for part in parts(model, scan, scan.attenuation, progress, dynamic, first_plane):
         ask = question("separate", words, part, frames=dynamic)
         gather.look(part)
         seen, part = part, pointed.attended(part)

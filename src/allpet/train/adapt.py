@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from allpet.io.files import replacing
 from allpet.mask.region import STRONGEST
 from allpet.model.adapter import adaptable, adapter_of, with_adapter
 from allpet.model.allpet import CONFIG, AllPET, adapter_file
+from allpet.model.sealed import config_text, read_config, weights_bytes
 from allpet.model.translator import Translator
 from allpet.train.pairs import PairSet
 from allpet.train.tasks import Tasks
@@ -41,8 +42,9 @@ def adapt(
 
     Parameters
     ----------
-    task : name in :data:`allpet.task.TASKS`. pairs : stores of that task's pairs (see ``allpet simulate --task``), or
-        restored pairs. out : folder; the adapters of other tasks in it stay. max_minutes, max_steps : limits.
+    task : name in :data:`allpet.task.TASKS`. pairs : stores of that task's pairs (see ``allpet simulate --task``),
+        scans that they are made of (see :func:`allpet.train.own.own_pairs`), or restored pairs. out : folder; the
+        adapters of other tasks in it stay. max_minutes, max_steps : limits.
     model : base, default the shipped weights. attention : strength with which hot and cold regions of the truth weigh
         more in the loss, 0 or more (see :func:`allpet.train.tasks.translation_loss`). options : of
         :func:`allpet.train.train`.
@@ -69,7 +71,7 @@ def adapt(
         data = pairs
     else:
         paths = [pairs] if isinstance(pairs, str | Path) else list(pairs)
-        data = PairSet.load(paths, base.need("restorer"))
+        data = _read_pairs(task, paths, base, seed)
     others = sorted(set(data.tasks) - {task})
     if others:
         raise AllpetError(f"these are pairs of {', '.join(others)}; {task} needs its own")
@@ -104,6 +106,23 @@ def adapt(
     return AllPET.from_pretrained(folder)
 
 
+def _read_pairs(task: str, paths: Sequence[str | Path], base: AllPET, seed: int) -> PairSet:
+    """Stores of pairs, and scans that pairs are made of (see :func:`allpet.train.own.own_pairs`)."""
+    from allpet.io import kind_of, read
+    from allpet.terminal import as_scan
+    from allpet.train.own import own_pairs
+
+    restorer = base.need("restorer")
+    stores = [path for path in paths if kind_of(path) == "dataset"]
+    scans = [Path(path) for path in paths if path not in stores]
+    sets = [PairSet.load(stores, restorer)] if stores else []
+    if scans:
+        data = own_pairs(task, [as_scan(path, read(path)) for path in scans], base.beam.shape, seed=seed)
+        found = PairSet.from_dataset(data, restorer, str(scans[0].parent))
+        sets.append(replace(found, subject=found.subject + 1_000_000 * len(stores)))
+    return PairSet.join(sets)
+
+
 def _config(base: AllPET, folder: Path) -> dict[str, Any]:
     """The folder's config: what it is adapted from, and what is there already.
 
@@ -114,7 +133,7 @@ def _config(base: AllPET, folder: Path) -> dict[str, Any]:
     if not (folder / CONFIG).is_file():
         known = base.config.get("base", {"path": "shipped" if base.shipped else str(Path(base.source).resolve())})
         return {"base": {**known, "hash": base.base_hash}, "adapters": {}}
-    old: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    old = read_config(folder / CONFIG)[0]
     if "adapters" not in old:
         raise AllpetError(f"{folder}: holds a whole model; use another folder for adapters")
     if old["base"]["hash"] != base.base_hash:
@@ -126,8 +145,6 @@ def _write(
     base: AllPET, task: str, adapter: dict[str, torch.Tensor], record: dict[str, Any], factor: float, folder: Path
 ) -> None:
     """Adapter, config and card, every file in one step."""
-    from safetensors.torch import save
-
     config = _config(base, folder)
     known = config["base"]
     config["adapters"][task] = record | {"calibration": {"image": factor}}
@@ -145,7 +162,7 @@ def _write(
     ]
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / adapter_file(task)) as (part,):
-        part.write_bytes(save({k: v.half().contiguous() for k, v in adapter.items()}))
+        part.write_bytes(weights_bytes({k: v.half() for k, v in adapter.items()}))
     with replacing(folder / "README.md", folder / CONFIG) as (text, facts):
         text.write_text("\n".join(card), encoding="utf-8")
-        facts.write_text(json.dumps(config, indent=1), encoding="utf-8")
+        facts.write_text(config_text(config), encoding="utf-8")

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
 from allpet.errors import AllpetError
 from allpet.io.files import replacing
+from allpet.model.sealed import read_weights, with_hash
 
 
 @dataclass
@@ -65,9 +66,10 @@ def write(path: Path, recipe: str, counters: Counters, tensors: Mapping[str, tor
     """
     facts: dict[str, Any] = {"recipe": recipe, **asdict(counters)}
     facts["seconds"] = f"{counters.seconds:017.6f}"  # of one width, so that the layout does not hang on the clock
+    kept = _apart(tensors)
     with replacing(path) as (part,):
         try:
-            save_file(_apart(tensors), part, {"state": json.dumps(facts)})
+            save_file(kept, part, with_hash(kept, {"state": json.dumps(facts)}))
         except SafetensorError as error:
             raise AllpetError(f"{path}: cannot be written ({error}); the older one is kept") from None
         with open(part, "rb+") as file:
@@ -97,9 +99,8 @@ class Checkpoint:
     def __init__(self, path: Path, recipe: str) -> None:
         self.path = path
         try:
-            with safe_open(path, "pt") as file:
-                facts = json.loads((file.metadata() or {})["state"])
-                self.tensors: dict[str, torch.Tensor] = {key: file.get_tensor(key) for key in file.keys()}
+            known = read_weights(path)
+            self.tensors, facts = known.tensors, json.loads(known.facts["state"])
             if (theirs := facts.pop("recipe")) != recipe:
                 raise ValueError(f"it is of recipe '{theirs}'")
             self.counters = Counters(**{**facts, "seconds": float(facts["seconds"])})
@@ -144,6 +145,8 @@ class Checkpoint:
 
 
 def clear_parts(path: Path) -> None:
-    """Remove what processes that were killed while writing the checkpoint left beside it."""
+    """Remove what processes that were killed while writing the checkpoint left beside it, safetensors' own part too."""
+    for part in path.parent.glob(".tmp??????"):
+        part.unlink(missing_ok=True)
     for part in path.parent.glob(f".{path.name}.*.part"):
         part.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from typing import Any
 from allpet import audit
 from allpet.errors import AllpetError
 from allpet.io.files import replacing
+from allpet.io.place import locked
 from allpet.io.regions import MAX_JSON, VERSION, label_image, region_to_json, regions_of_json
 from allpet.mask.attend import Attended, attend
 from allpet.report.attended import AUDIT, LABELS, REGIONS, REPORT, write_planes
@@ -96,7 +97,7 @@ def save_work(
     if name is not None and not _WORD.fullmatch(name):
         raise AllpetError(f"name {name[:60]!r} will not do; give 1 to 40 letters, digits, - and _")
     folder = library.folder(loaded.name, name)
-    with _SAVING:
+    with _SAVING, locked(folder):  # sessions of this server, and other servers
         if _digest(folder) not in (None, work.digests.get(str(folder))):
             raise Refused(
                 CONFLICT,

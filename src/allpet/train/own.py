@@ -1,0 +1,141 @@
+"""Pairs out of a user's own scans, for adapting to a scanner: the scans have to bring everything themselves.
+
+``low-dose``: a share of the counts, drawn by binomial thinning, stands for the scan at a lower dose, and what is left
+of them for the truth. Both parts have noise of their own, so that the network cannot learn the truth's (Noise2Noise,
+Lehtinen et al., arXiv 1803.04189). ``attenuation``: the map is reconstructed from the factors that the scan brings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from allpet.errors import AllpetError
+from allpet.geometry import ParallelBeam
+from allpet.project import Projector
+from allpet.recon import fbp
+from allpet.recon.whole import reconstruct
+from allpet.scan.carry import Carrier
+from allpet.scan.core import Scan
+from allpet.scan.dataset import Dataset
+from allpet.scan.plan import DOSE_RANGE
+from allpet.scan.randoms import with_randoms
+from allpet.scan.units import ACTIVITY, COUNTS, MU
+from allpet.task.planes import working_beam
+
+TASKS = ("low-dose", "attenuation")
+"""Tasks whose pairs a single scan holds."""
+LEAST = 1000
+"""Planes with fewer counts above the background are left out: they say nothing."""
+ITERATIONS = 4
+
+
+def own_pairs(
+    task: str,
+    scans: Sequence[Scan],
+    size: tuple[int, int] = (128, 128),
+    dose_fraction: float | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """A data set of pairs on the model's grid; every scan is a subject.
+
+    Parameters
+    ----------
+    scans : counts of one tracer and region, with background (or delayeds) and attenuation where they are known.
+    size : views and bins of the model. dose_fraction : share of the counts that is left in; default: one a plane,
+        log-uniform in [1/100, 1/2]. seed : of shares and thinning.
+
+    Raises
+    ------
+    AllpetError : a task that needs a second scan, no counts, scans of several tracers or regions, scans without
+        attenuation for ``attenuation``.
+    """
+    if task not in TASKS:
+        raise AllpetError(
+            f"pairs of {task} need two scans of the same person; put them in a store (docs/store.md). "
+            f"From single scans: {', '.join(TASKS)}"
+        )
+    if dose_fraction is not None and not 0 < dose_fraction < 1:
+        raise AllpetError(f"dose fraction is {dose_fraction}; it must lie between 0 and 1")
+    words = {(scan.tracer, scan.region) for scan in scans}
+    if len(words) != 1:
+        raise AllpetError(f"scans of {len(words)} tracers and regions; adapt to one of them at a time")
+    ready = [_checked(task, scan) for scan in scans]
+    if not any(len(_full(scan)) for scan in ready):
+        raise AllpetError(f"no plane has {LEAST} counts above the background; give scans with more counts")
+    pitch = max(working_beam(scan, *size).bin_mm for scan in ready)
+    beam = ParallelBeam(*size, pitch)
+    rows = [
+        _rows(task, scan, beam, dose_fraction, np.random.default_rng([seed, k]), k)
+        for k, scan in enumerate(ready)
+        if len(_full(scan))
+    ]
+    arrays = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
+    tracer, region = words.pop()
+    units = dict(sinogram=COUNTS, observed=COUNTS, background=COUNTS, image=ACTIVITY, mumap=MU, attenuation="1")
+    attributes: dict[str, Any] = {
+        "units": units,
+        "prompt": {"tracer": tracer, "region": region, "task": task},
+        "acquisition": {"fwhm_mm": float(ready[0].fwhm_mm or 4.5)},
+    }
+    return Dataset(arrays, beam, attributes)
+
+
+def _checked(task: str, scan: Scan) -> Scan:
+    """The scan with its background, ready for pairs."""
+    if scan.unit != COUNTS:
+        raise AllpetError(f"pairs are made of measured counts; this scan is in {scan.unit}")
+    if task == "attenuation" and scan.attenuation is None:
+        raise AllpetError("pairs of attenuation need scans that bring their attenuation factors (X-attenuation.hs)")
+    return with_randoms(scan) if scan.background is None and scan.delayeds is not None else scan
+
+
+def _full(scan: Scan) -> torch.Tensor:
+    """Numbers of the planes that hold enough counts."""
+    net = scan.sinogram if scan.background is None else scan.sinogram - scan.background
+    return torch.nonzero(net.sum(dim=(-2, -1)) >= LEAST).flatten()
+
+
+def _rows(
+    task: str, scan: Scan, beam: ParallelBeam, share: float | None, rng: np.random.Generator, subject: int
+) -> dict[str, np.ndarray]:
+    """The pairs of one scan."""
+    carrier = Carrier(scan.geometry, beam)
+    one = torch.ones_like(scan.sinogram)
+    background = torch.zeros_like(one) if scan.background is None else scan.background
+    full = scan.sinogram.round().clamp_min(0)
+    some = _full(scan)
+    n = len(some)
+    if task == "low-dose":
+        low, high = np.log(DOSE_RANGE)
+        shares = np.exp(rng.uniform(low, high, n)) if share is None else np.full(n, share)
+        kept = torch.from_numpy(rng.binomial(full[some].numpy().astype(np.int64), shares[:, None, None])).float()
+        rest = (full[some] - kept) / torch.from_numpy(1 - shares).float()[:, None, None]
+    else:
+        shares, kept, rest = np.ones(n), full[some], full[some]
+    normal = (one if scan.normalisation is None else scan.normalisation)[some]
+    factors = (one if scan.attenuation is None else scan.attenuation)[some]
+    whole, live = carrier.down(normal), carrier.down(normal * factors)
+    peak = float(whole.amax())
+    attenuation = torch.where(whole > 1e-3 * peak, live / whole.clamp_min(1e-9), 1.0).clamp(1e-6, 1.0)
+    seen, truth, back = (carrier.down(x) for x in (kept, rest, background[some]))
+    normalisation = whole / peak
+    rebinned = Scan(truth, beam, background=back, attenuation=attenuation, normalisation=normalisation)
+    image = reconstruct(rebinned, "osem", iterations=ITERATIONS).array
+    rows = {
+        "observed": seen,
+        "sinogram": truth,
+        "background": back,
+        "attenuation": attenuation,
+        "normalisation": normalisation,
+        "image": image,
+        "subject": torch.full((n,), subject),
+        "dose_fraction": torch.from_numpy(shares).float(),
+    }
+    if task == "attenuation":
+        rows["mumap"] = fbp(-attenuation.log(), Projector(beam, beam.image_grid())).clamp_min(0)
+        rows["sinogram"] = (truth - back).clamp_min(0) / attenuation
+    return {name: value.numpy() for name, value in rows.items()}

@@ -1,0 +1,32 @@
+"""Damaged files for every reader, for ``ALLPET_FUZZ_SECONDS`` each (5 by default; a minute in CI).
+
+The seed is the day's, so that every day has cases of its own; a failure names the command that repeats it. With
+``ALLPET_FUZZ_SEED`` the cases are the same on any day.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+fuzzer = import_module("fuzz_readers")
+
+SECONDS = float(os.environ.get("ALLPET_FUZZ_SECONDS", "5"))
+SEED = int(os.environ.get("ALLPET_FUZZ_SEED", time.time() // 86400))
+TOGETHER = {"ring": 0.5, "interfile": 0.5, "nifti": 0.5, "nifti-gz": 0.5, "store": 0.5, "store-without-hashes": 0.5}
+"""Shares of the time for formats with one reader."""
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("name", fuzzer.available())
+def test_damaged_files_end_in_one_line_soon_and_in_little_memory(tmp_path: Path, name: str) -> None:
+    outcome = fuzzer.fuzz(name, 1 << 30, SEED, tmp_path, seconds=SECONDS * TOGETHER.get(name, 1.0))
+    assert outcome.failures == []
+    assert outcome.files > 10
+    assert name == "audit" or 0 < outcome.errors < outcome.files  # many are noticed, some are still whole enough

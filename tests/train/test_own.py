@@ -1,0 +1,83 @@
+"""Pairs out of a user's own scans: independent halves of the counts, the mu map of the factors, any grid."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from allpet import AllPET, Scan, write
+from allpet.cli import main
+from allpet.errors import AllpetError
+from allpet.scan.simulate import simulate
+from allpet.train.own import own_pairs
+from allpet.train.pairs import PairSet
+from model_support import tiny
+
+
+@pytest.fixture(scope="module")
+def scans() -> list[Scan]:
+    """Two people, as a scanner with another grid than the model's would give them."""
+    options = dict(region="abdomen", task="attenuation", views=96, bins=80, counts=2e6, slices_per_subject=2, seed=2)
+    scan = simulate(4, **options).scan()  # type: ignore[arg-type]
+    return [scan.planes(slice(0, 2)), scan.planes(slice(2, 4))]
+
+
+def test_the_two_parts_of_the_counts_are_independent_and_unbiased(scans: list[Scan]):
+    data = own_pairs("low-dose", scans, dose_fraction=0.25, seed=1)
+    assert data.observed.shape == (4, 128, 128) and set(data.subject) == {0, 1}
+    ratio = data.observed.sum((1, 2)) / 0.25 / data.sinogram.sum((1, 2))
+    assert np.abs(ratio - 1).max() < 0.01
+    flat = scans[0].planes(slice(0, 1))
+    flat = replace(flat, sinogram=torch.full_like(flat.sinogram, 40.0), background=None)
+    same = own_pairs("low-dose", [flat], size=(96, 80), dose_fraction=0.5, seed=3)
+    low, rest = same.observed[0].ravel() / 0.5, same.sinogram[0].ravel()
+    assert abs(np.corrcoef(low, rest)[0, 1] + 1) < 1e-6  # given all counts, what one part has the other lacks
+    poisson = replace(flat, sinogram=torch.poisson(flat.sinogram, torch.Generator().manual_seed(0)))
+    drawn = own_pairs("low-dose", [poisson], size=(96, 80), dose_fraction=0.5, seed=3)
+    assert abs(np.corrcoef(drawn.observed[0].ravel(), drawn.sinogram[0].ravel())[0, 1]) < 0.03
+
+
+def test_the_mu_map_is_that_of_the_factors(scans: list[Scan]):
+    data = own_pairs("attenuation", scans)
+    inner = data.mumap[:, 48:80, 48:80]
+    assert inner.mean() == pytest.approx(0.0096, rel=0.1)
+    assert np.isfinite(data.sinogram).all() and (data.sinogram >= 0).all()
+
+
+def test_the_network_takes_them(scans: list[Scan]):
+    restorer = AllPET.from_pretrained().need("restorer")
+    for task in ("low-dose", "attenuation"):
+        pairs = PairSet.from_dataset(own_pairs(task, scans), restorer)
+        assert len(pairs) == 4 and pairs.tasks == (task,)
+        assert torch.isfinite(pairs.stack).all() and torch.isfinite(pairs.target).all()
+        assert float(pairs.target[:, 0].float().mean()) > 0.05
+
+
+def test_adapt_takes_files_of_scans(
+    scans: list[Scan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    for k, scan in enumerate(scans):
+        write(scan, Path(f"{k}.hs"))
+    tiny().save_pretrained("base")
+    words = "adapt low-dose --pairs 0.hs 1.hs --out mine --max-steps 2 --model base"
+    assert main(words.split()) == 0, capsys.readouterr().err
+    assert main("apply low-dose 0.hs --out better.hs --model mine --samples 2 --dose-fraction 1".split()) == 0
+    assert main("adapt delayed --pairs 0.hs 1.hs --out other --model base".split()) == 2
+    assert "two scans of the same person" in capsys.readouterr().err and not Path("other").exists()
+
+
+def test_what_cannot_be_pairs_says_so(scans: list[Scan]):
+    one, two = scans
+    with pytest.raises(AllpetError, match="2 tracers and regions"):
+        own_pairs("low-dose", [one, replace(two, tracer="PSMA")])
+    with pytest.raises(AllpetError, match="attenuation factors"):
+        own_pairs("attenuation", [replace(one, attenuation=None)])
+    with pytest.raises(AllpetError, match="no plane has 1000 counts"):
+        own_pairs("low-dose", [replace(one, sinogram=torch.zeros_like(one.sinogram), background=None)])
+    with pytest.raises(AllpetError, match="kBq/mL"):
+        own_pairs("low-dose", [replace(one, unit="kBq/mL*mm")])
