@@ -166,7 +166,7 @@ def fitted(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
     share = np.array([run["n"] / run["workers"] for run in runs])
     columns = np.stack([np.ones_like(share), share], axis=1)
     fixed, each = np.linalg.lstsq(columns / seconds[:, None], np.ones_like(seconds), rcond=None)[0]
-    if fixed < 0:
+    if min(fixed, each) < 0:  # too few runs, or a disturbed machine: all of it by the sample
         fixed, each = 0.0, float(((share / seconds).sum()) / ((share / seconds) ** 2).sum())
     worst = float(np.abs((fixed + each * share) / seconds - 1).max())
     return {"fixed_s": float(fixed), "per_sample_s": float(each), "worst_relative_error": worst}

@@ -19,14 +19,21 @@ fuzzer = import_module("fuzz_readers")
 
 SECONDS = float(os.environ.get("ALLPET_FUZZ_SECONDS", "5"))
 SEED = int(os.environ.get("ALLPET_FUZZ_SEED", time.time() // 86400))
-TOGETHER = {"ring": 0.5, "interfile": 0.5, "nifti": 0.5, "nifti-gz": 0.5, "store": 0.5, "store-without-hashes": 0.5}
-"""Shares of the time for formats with one reader."""
+READERS = (
+    ("interfile", "ring", "interfile-image"),
+    ("nifti", "nifti-gz", "labels"),
+    ("store", "store-without-hashes"),
+    ("model", "checkpoint"),
+    ("audit", "scanner", "table"),
+)
+"""Formats that share a reader, or are small tables of text, share its time."""
+SHARE = {name: 1 / len(names) for names in READERS for name in names}
 
 
 @pytest.mark.fuzz
 @pytest.mark.parametrize("name", fuzzer.available())
 def test_damaged_files_end_in_one_line_soon_and_in_little_memory(tmp_path: Path, name: str) -> None:
-    outcome = fuzzer.fuzz(name, 1 << 30, SEED, tmp_path, seconds=SECONDS * TOGETHER.get(name, 1.0))
+    outcome = fuzzer.fuzz(name, 1 << 30, SEED, tmp_path, seconds=SECONDS * SHARE.get(name, 1.0))
     assert outcome.failures == []
     assert outcome.files > 10
     assert name == "audit" or 0 < outcome.errors < outcome.files  # many are noticed, some are still whole enough
