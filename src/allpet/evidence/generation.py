@@ -21,12 +21,20 @@ def scores(*, model: str | None, digest: str, precision: str, prompt: str, n: in
     return plain(prompt_row(ours, prompted(ours, prompt, n, people=seed), n, seed))
 
 
-def extras(*, model: str | None, digest: str, precision: str, prompt: str, n: int, seed: int) -> dict[str, Any]:
-    """A prompt with every sampler and condition."""
-    from allpet.report.generation_table import prompt_extras, prompted
+def samplers(*, model: str | None, digest: str, precision: str, prompt: str, n: int, seed: int) -> dict[str, Any]:
+    """A prompt with every sampler."""
+    from allpet.report.generation_table import prompt_samplers, prompted
 
     ours = load(model, precision, digest)
-    return plain(prompt_extras(ours, prompted(ours, prompt, n, people=seed), n, seed))
+    return {"rows": plain(prompt_samplers(ours, prompted(ours, prompt, n, people=seed), n, seed))}
+
+
+def conditions(*, model: str | None, digest: str, precision: str, prompt: str, n: int, seed: int) -> dict[str, Any]:
+    """A prompt with every condition."""
+    from allpet.report.generation_table import prompt_conditions, prompted
+
+    ours = load(model, precision, digest)
+    return {"rows": plain(prompt_conditions(ours, prompted(ours, prompt, n, people=seed), n, seed))}
 
 
 def told(
@@ -83,22 +91,17 @@ def _parts(setting: Setting, seed: int) -> list[Part]:
         Part(f"scores.{_file(p)}", f"{HERE}:scores", dict(prompt=p, n=size.n, seed=seed), 4 + 0.45 * size.n)
         for p in prompts
     ]
-    if size.few:
-        out += [
-            Part(
-                f"extras.{_file(p)}",
-                f"{HERE}:extras",
-                dict(prompt=p, n=size.few, seed=seed),
-                4 + 1.9 * size.few,
-            )
-            for p in prompts
-        ]
+    for prompt in prompts if size.few else ():
+        options = dict(prompt=prompt, n=size.few, seed=seed)
+        out.append(Part(f"conditions.{_file(prompt)}", f"{HERE}:conditions", options, 4 + 1.2 * size.few))
+        if seed % size.repeats == 0:  # hundreds of evaluations a sinogram: one seed
+            out.append(Part(f"samplers.{_file(prompt)}", f"{HERE}:samplers", options, 4 + 6.5 * size.few))
     if size.told:
-        options: dict[str, Any] = dict(prompts=list(prompts), n=size.told, seed=seed)
+        named: dict[str, Any] = dict(prompts=list(prompts), n=size.told, seed=seed)
         if size.trained:
             out.append(sinograms_part(setting.work))
-            options["data"] = f"{setting.work}/data"
-        out.append(Part("told", f"{HERE}:told", options, len(prompts) * (4 + 0.35 * size.told)))
+            named["data"] = f"{setting.work}/data"
+        out.append(Part("told", f"{HERE}:told", named, len(prompts) * (4 + 0.35 * size.told)))
     return out
 
 
@@ -117,10 +120,14 @@ def _figures(setting: Setting, seed: int) -> list[Part]:
 
 
 def _rows(found: Found) -> list[dict[str, Any]]:
-    rows = [dict(result) for name, result in found.items() if name.startswith("scores.")]
+    rows = [dict(result) for result in _named(found, "scores")]
     known = {row["label"]: row for row in found.get("told", {"rows": []})["rows"]}
     right = ("accuracy", "accuracy_floor")
     return [row | {key: known[row["label"]][key] for key in right if row["label"] in known} for row in rows]
+
+
+def _named(found: Found, kind: str) -> list[dict[str, Any]]:
+    return [result for name, result in found.items() if name.startswith(f"{kind}.")]
 
 
 def _gather(seeds: Sequence[Found]) -> dict[str, Any]:
@@ -129,10 +136,10 @@ def _gather(seeds: Sequence[Found]) -> dict[str, Any]:
 
     rows = mean_rows([_rows(found) for found in seeds], "label")
     out: dict[str, Any] = dict(n=rows[0]["n"], seeds=len(seeds), rows=rows, goals=goals_of(rows))
-    extras = [result for found in seeds for name, result in found.items() if name.startswith("extras.")]
     for kind, name in (("samplers", "sampler"), ("conditions", "condition")):
-        if extras:
-            out[kind] = mean_rows([one[kind] for one in extras], name)
+        some = [result["rows"] for found in seeds for result in _named(found, kind)]
+        if some:
+            out[kind] = mean_rows(some, name)
     return out
 
 
@@ -160,9 +167,9 @@ def _headlines(found: Found) -> dict[str, float | None]:
         "no_copies": mean([float(row["passed"]) for row in rows]),
         "prompt_found": over("accuracy"),
     }
-    extras = [result for name, result in found.items() if name.startswith("extras.")]
+    said = [row for result in _named(found, "conditions") for row in result["rows"]]
     uptake = {
-        name: mean([row.get("uptake") for one in extras for row in one["conditions"] if row["condition"] == name])
+        name: mean([row.get("uptake") for row in said if row["condition"] == name])
         for name in ("region marked", "region not marked")
     }
     if uptake["region marked"] and uptake["region not marked"]:

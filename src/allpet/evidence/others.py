@@ -111,7 +111,7 @@ def _cost_parts(setting: Setting, seed: int) -> list[Part]:
     n, rival = setting.size.cost, setting.size.cost_rival
     if seed % setting.size.repeats:
         return []
-    return [Part("cost", f"{HERE}:cost", dict(n=n, rival=rival), 3 + n * (1.2 if rival else 0.4))]
+    return [Part("cost", f"{HERE}:cost", dict(n=n, rival=rival), 3 + n * (4.5 if rival else 0.4))]
 
 
 def _cost_text(rows: Any) -> str:

@@ -69,8 +69,11 @@ def evaluate_generation(
         rows.append(prompt_row(model, one, n, seed, classifier))
         if progress:
             progress(done, len(prompts))
-    extras = [prompt_extras(model, one, few, seed) for one in asked] if few else []
-    return gather(model, rows, extras, n, seed)
+    result = gather(model, rows, n, seed)
+    if few:
+        result["samplers"] = mean_rows([prompt_samplers(model, one, few, seed) for one in asked], "sampler")
+        result["conditions"] = mean_rows([prompt_conditions(model, one, few, seed) for one in asked], "condition")
+    return result
 
 
 @dataclass(frozen=True)
@@ -134,18 +137,12 @@ def found_by(classifier: PromptClassifier, s: torch.Tensor, asked: Prompted) -> 
     return sum(one == asked.prompt for one in said) / len(s)
 
 
-def gather(
-    model: AllPET, rows: list[dict[str, Any]], extras: Sequence[dict[str, Any]], n: int, seed: int
-) -> dict[str, Any]:
-    """All tables from the rows of prompts, and what :func:`prompt_extras` found for them."""
+def gather(model: AllPET, rows: list[dict[str, Any]], n: int, seed: int) -> dict[str, Any]:
+    """Summary, goals and cost from the rows of prompts."""
     threads, seconds = torch.get_num_threads(), sum(row["seconds"] for row in rows)
     cost = dict(seconds_a_sinogram=seconds / (n * len(rows)), threads=threads, peak_mib=peak_mib())
     cost |= dict(parameters=model.parameters, evaluations=model.evaluations())
-    result: dict[str, Any] = dict(n=n, seed=seed, rows=rows, summary=summary(rows), cost=cost, goals=goals_of(rows))
-    if extras:
-        for kind, name in (("samplers", "sampler"), ("conditions", "condition")):
-            result[kind] = mean_rows([found[kind] for found in extras], name)
-    return result
+    return dict(n=n, seed=seed, rows=rows, summary=summary(rows), cost=cost, goals=goals_of(rows))
 
 
 def _check(n: int) -> None:
@@ -218,19 +215,25 @@ def mean_rows(tables: Sequence[Sequence[dict[str, Any]]], name: str) -> list[dic
     return out
 
 
-def prompt_extras(model: AllPET, asked: Prompted, n: int, seed: int) -> dict[str, list[dict[str, Any]]]:
-    """``samplers`` and ``conditions`` for one prompt: distances with other samplers, with a word left unsaid; uptake in
-    marked regions with and without the mark."""
+def prompt_samplers(model: AllPET, asked: Prompted, n: int, seed: int) -> list[dict[str, Any]]:
+    """A row a sampler for one prompt: distances and seconds."""
     from allpet.diffusion import SAMPLERS
 
     prompt, beam, real = asked.prompt, asked.beam, asked.real
-    samplers = []
+    rows = []
     for name, sampler in SAMPLERS.items():
         begun = time.perf_counter()
         made = model.generate(prompt, n, seed=seed, sampler=name).sinogram
         row: dict[str, Any] = dict(sampler=name, about=sampler.about, evaluations=model.evaluations(name), n=n)
         row |= _distances(made, real, beam)
-        samplers.append({**row, "seconds_a_sinogram": (time.perf_counter() - begun) / n})
+        rows.append({**row, "seconds_a_sinogram": (time.perf_counter() - begun) / n})
+    return rows
+
+
+def prompt_conditions(model: AllPET, asked: Prompted, n: int, seed: int) -> list[dict[str, Any]]:
+    """A row a condition for one prompt: distances with a word left unsaid; uptake in marked regions with and without
+    the mark."""
+    prompt, beam, real = asked.prompt, asked.beam, asked.real
     tracer, region = _words(model, prompt)
     drawn = model.generate(prompt, n, seed=seed).sinogram
     told = {
@@ -249,7 +252,7 @@ def prompt_extras(model: AllPET, asked: Prompted, n: int, seed: int) -> dict[str
         ("unseen people", images),
     ):
         conditions.append(dict(condition=name, n=n, uptake=_uptake(planes, hot)))
-    return dict(samplers=samplers, conditions=conditions)
+    return conditions
 
 
 def _images(s: torch.Tensor, beam: ParallelBeam) -> torch.Tensor:
