@@ -74,17 +74,25 @@ def in_child(work: Callable[[], Any], kill_after_s: float | None = None) -> int:
 
 
 def kill_builds(folder: Path, times: int, n: int, block: int) -> dict[str, int]:
-    """Kill `times` builds at random moments, resume each; how many were killed, and blocks found finished."""
+    """Kill `times` builds at random moments, resume each; how many were killed, and blocks found finished.
+
+    A build that ended before its moment is done again with another one.
+    """
     start = time.monotonic()
     assert in_child(partial(build, folder / "timed.zarr", n, block, pause_s=0.01)) == 0
     longest, rng = time.monotonic() - start, np.random.default_rng(0)
     killed = kept = 0
-    for k in range(times):
-        path = folder / f"{k}.zarr"
+    for _ in range(5 * times):
+        if killed == times:
+            break
+        path = folder / f"{killed}.zarr"
         work = partial(build, path, n, block, pause_s=0.01)
-        killed += in_child(work, longest * rng.uniform(0.0, 0.8)) == -signal.SIGKILL
-        kept += len(list(folder.glob(f".{k}.zarr.building/done/*.json")))
+        if in_child(work, longest * rng.uniform(0.0, 0.8)) != -signal.SIGKILL:
+            shutil.rmtree(path)
+            continue
+        kept += len(list(folder.glob(f".{killed}.zarr.building/done/*.json")))
         assert in_child(work) == 0
+        killed += 1
     return {"killed": killed, "kept": kept}
 
 

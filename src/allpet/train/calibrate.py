@@ -78,7 +78,9 @@ def deviations(model: AllPET, people: int = 6, seed: int = 22) -> dict[str, dict
             for k, tracer in enumerate(TRACER_OF.get(task, tuple(model.config["tracers"]))):
                 options = dict(OPTIONS.get(task, {}))
                 if task == "convert":
-                    options["to"] = TRACERS[(TRACERS.index(tracer) + 1 + k % 2) % len(TRACERS)]
+                    at = model.tracers.index(tracer)
+                    others = model.tracers[at + 1 :] + model.tracers[:at]
+                    options["to"] = others[k % 2 % len(others)]
                 sets.append(_people(model, people, task, tracer, region, "validation", seed, **options))
         pairs = PairSet.join([PairSet.from_dataset(data, model.need("restorer")) for data in sets])
         name = "mumap" if task == "attenuation" else "image"
