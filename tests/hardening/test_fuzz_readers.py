@@ -36,4 +36,6 @@ def test_damaged_files_end_in_one_line_soon_and_in_little_memory(tmp_path: Path,
     outcome = fuzzer.fuzz(name, 1 << 30, SEED, tmp_path, seconds=SECONDS * SHARE.get(name, 1.0))
     assert outcome.failures == []
     assert outcome.files > 10
-    assert name == "audit" or 0 < outcome.errors < outcome.files  # many are noticed, some are still whole enough
+    noticed, whole = outcome.errors > 0, outcome.errors < outcome.files
+    assert noticed or name == "audit"
+    assert whole or name == "store"  # whose hashes notice every change; others are often whole enough
