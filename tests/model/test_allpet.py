@@ -131,3 +131,14 @@ def test_bad_models_and_options(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(AllpetError, match="has no denoiser yet; train it with --recipe base"):
         AllPET.from_pretrained(tmp_path).generate("FDG brain")
+
+
+def test_a_damaged_size_asks_for_no_memory(tmp_path):
+    tiny().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["sha256"]
+    for wrong in (2**31, -1, float("nan")):
+        config["parts"]["restorer"]["n_cond"] = wrong
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(AllpetError, match=r"n_cond of restorer is .*; 1024 is the most"):
+            AllPET.from_pretrained(tmp_path)

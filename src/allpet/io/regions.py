@@ -245,8 +245,8 @@ def _look_up(labels: Image, image: Image) -> tuple[np.ndarray, np.ndarray, np.nd
     level = level / labels.plane_mm + (len(labels) - 1) / 2
 
     def nearest(position: np.ndarray, count: int) -> np.ndarray:
-        found = np.rint(position).astype(int)
-        return np.where((found >= 0) & (found < count), found, -1)
+        found = np.rint(position)  # of a damaged map beyond any integer
+        return np.where((found >= 0) & (found < count), found, -1).astype(int)
 
     return nearest(level, len(labels)), nearest(down, other.size), nearest(across, other.size)
 

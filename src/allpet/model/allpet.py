@@ -34,6 +34,17 @@ KINDS: dict[str, Any] = {
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "base"
 
 
+LARGEST = 1024
+"""No width or size of a part is larger: a damaged config must not ask for more memory than there is."""
+
+
+def _check_sizes(name: str, options: dict[str, Any]) -> None:
+    for key, value in options.items():
+        for size in value if isinstance(value, tuple) else (value,):
+            if isinstance(size, int | float) and not 0 <= size <= LARGEST:
+                raise ValueError(f"{key} of {name} is {size}; {LARGEST} is the most")
+
+
 def adapter_file(task: str) -> str:
     """Name of a task's adapter in a model folder."""
     return f"adapter-{task}.safetensors"
@@ -132,6 +143,7 @@ class AllPET:
             built: dict[str, Any] = {}
             for name, options in config["parts"].items():
                 options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+                _check_sizes(name, options)
                 built[name] = KINDS[name](**options)
                 known = read_weights(path / f"{name}.safetensors")
                 bare += [] if known.hashed else [f"{name}.safetensors"]
