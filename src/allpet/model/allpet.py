@@ -41,8 +41,8 @@ LARGEST = 1024
 def _check_sizes(name: str, options: dict[str, Any]) -> None:
     for key, value in options.items():
         for size in value if isinstance(value, tuple) else (value,):
-            if isinstance(size, int | float) and not 0 <= size <= LARGEST:
-                raise ValueError(f"{key} of {name} is {size}; {LARGEST} is the most")
+            if isinstance(size, int | float) and not 1 <= size <= LARGEST:
+                raise ValueError(f"{key} of {name} is {size}; it must be 1 to {LARGEST}")
 
 
 def adapter_file(task: str) -> str:
@@ -150,7 +150,7 @@ class AllPET:
                 built[name].load_state_dict({k: v.float() for k, v in known.tensors.items()})
         except AllpetError:
             raise
-        except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
             reason = str(error).splitlines()[0]
             raise AllpetError(f"{path}: is not a model of this version ({reason}); train it again") from None
         model = cls(config, **built)
