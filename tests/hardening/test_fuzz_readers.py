@@ -1,4 +1,4 @@
-"""Damaged files for every reader, for ``ALLPET_FUZZ_SECONDS`` each (5 by default; a minute in CI).
+"""Damaged files for every reader, for ``ALLPET_FUZZ_SECONDS`` each (5 by default; a minute in CI, with seed 0).
 
 The seed is the day's, so that every day has cases of its own; a failure names the command that repeats it. With
 ``ALLPET_FUZZ_SEED`` the cases are the same on any day.
