@@ -209,7 +209,7 @@ class Adapt:
     """Seed."""
 
     def run(self) -> None:
-        from allpet.train.adapt import adapt
+        from allpet.train.adapt import adapt, gain
 
         adapt(
             self.task,
@@ -222,4 +222,6 @@ class Adapt:
             progress=sys.stderr.isatty(),
             attention=self.attention,
         )
+        for line in gain(self.out, self.task):
+            print(f"note: {line}", file=sys.stderr)
         print(self.out)

@@ -114,7 +114,8 @@ class Train:
     out: Path
     """Run folder: checkpoints, log, and a model that --model takes."""
     recipe: str = "base"
-    """What to train: base (first stage and denoiser), low-dose (restorer) or tasks (translator)."""
+    """What to train: base or base-256 (first stage and denoiser), low-dose (restorer), tasks (translator) or attention
+    (second look at regions)."""
     max_minutes: float | None = None
     """Stop after this long, all runs together; default 20 if no limit is given."""
     max_steps: int | None = None

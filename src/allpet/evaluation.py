@@ -22,7 +22,7 @@ class EvaluateFile:
     file: File
     """Scan or image to judge."""
     truth: Path | None = None
-    """What it should be, on the same grid and in the same unit."""
+    """What it should be, on the same grid and in the same unit; of a store of pairs its sinogram, not the input."""
     data_range: float | None = None
     """Peak for PSNR and SSIM; default: each truth plane's maximum."""
     out: Path | None = None

@@ -27,6 +27,11 @@ def path(data: Dataset, tmp_path: Path) -> Path:
     return tmp_path / "d.zarr"
 
 
+def test_a_store_indexed_by_number_says_how_samples_are_read(path: Path) -> None:
+    with pytest.raises(AllpetError, match=r"0 is no array's name; samples are read by rows"):
+        open_store(path)[0]  # type: ignore[index]
+
+
 def test_round_trip_is_bit_exact(data: Dataset, path: Path) -> None:
     store = open_store(path)
     assert len(store) == 5 and store.beam == data.beam and store.unit == "counts"

@@ -75,6 +75,19 @@ def test_masks_do_not_depend_on_the_batch_and_vary():
     assert counts == set(range(1, 13))
 
 
+@pytest.mark.parametrize("wrong", [dict(counts=(5, 2)), dict(counts=(0, 2)), dict(layouts=("foo",)), dict(layouts=())])
+def test_masks_of_wrong_families_are_refused(wrong: dict):
+    with pytest.raises(AllpetError, match=f"{next(iter(wrong))} of masks are"):
+        MaskFamily(**wrong)
+
+
+def test_virtual_dataset_feeds_a_data_loader():
+    data = MaskedSinograms(torch.rand(3, 32, 32).numpy(), BEAM, seed=1)
+    loader = torch.utils.data.DataLoader(range(len(data)), batch_size=4, shuffle=True, collate_fn=data.batch)
+    batch = next(iter(loader))
+    assert batch.positive.shape == (4, 32, 32) and torch.equal(batch.positive + batch.negative, batch.sinogram)
+
+
 def test_virtual_dataset_addresses_over_200000_samples():
     s = torch.rand(500, 32, 32)
     data = MaskedSinograms(s, BEAM, seed=1)

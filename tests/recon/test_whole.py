@@ -194,7 +194,8 @@ def test_what_is_known_of_the_acquisition_goes_to_the_image():
                  header={"a": "b"})  # fmt: skip
     for group in (1, 3):
         image = reconstruct(replace(scan_of_truth(), **known), iterations=1, group=group)
-        assert image.acquired() == known
+        place = {} if group == 1 else {"nifti centre (mm)": "0.0, 0.0, -2.0"}
+        assert image.acquired() == known | {"header": known["header"] | place}
 
 
 def test_the_prior_quietens_noise_and_keeps_the_mean():
@@ -246,6 +247,8 @@ def test_summed_planes_show_the_mean_activity():
     assert len(summed) == 1 and summed.plane_mm == 6.0
     torch.testing.assert_close(summed.sinogram[0], scan.sinogram.sum(0))
     assert (summed.live == scan.live[:1]).all()
+    # the middle of three planes at z = 0, -2 and -4 mm
+    assert [float(x) for x in summed.header["nifti centre (mm)"].split(",")] == [0.0, 0.0, -2.0]
     same = scan.planes(slice(0, 1))
     twice = replace(same, **{name: getattr(same, name).repeat(2, 1, 1) for name in FACTORS})
     one, both = reconstruct(same, "osem"), reconstruct(twice, "osem", group=2)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam
+from allpet.io import write
+from allpet.io.store import write_store
 from allpet.metrics import psnr
 from allpet.project import Projector
-from allpet.report.evaluate import scores
+from allpet.report.evaluate import evaluate_file, scores
 from allpet.scan import Image, Scan
+from allpet.scan.simulate import simulate
 
 BEAM, GRID = ParallelBeam(40, 32, 4.0), ImageGrid(32, 4.0)
 
@@ -48,3 +53,11 @@ def test_what_cannot_be_compared_is_said():
             scores(scan, truth)
     with pytest.raises(AllpetError, match="nothing to score"):
         scores(Image(torch.rand(2, 32, 32), GRID), None)
+
+
+def test_truth_of_a_store_of_pairs_is_what_is_wanted_not_the_input(tmp_path: Path):
+    pairs = simulate(2, region="chest", task="low-dose", dose_fraction=0.1, views=16, bins=24, background="quick")
+    write_store(pairs, tmp_path / "pairs.zarr")
+    write(Scan(torch.from_numpy(pairs.sinogram), pairs.beam), tmp_path / "restored.hs")
+    result = evaluate_file(tmp_path / "restored.hs", tmp_path / "pairs.zarr", None, None)
+    assert result["scores"]["nrmse"]["max"] < 1e-6

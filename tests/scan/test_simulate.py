@@ -96,6 +96,11 @@ def test_attenuation_background_and_mumap_ranges(counted: Dataset) -> None:
     assert counted.mumap.min() >= 0 and 0.009 < counted.mumap.max() < 0.0175
 
 
+def test_a_dose_without_a_task_is_refused() -> None:
+    with pytest.raises(AllpetError, match="needs a task"):
+        simulate(1, dose_fraction=0.1, **SMALL)
+
+
 def test_given_dose_fraction_and_count_range_are_kept() -> None:
     data = simulate(4, task="low-dose", dose_fraction=0.25, counts=(1e4, 1e5), **SMALL)
     assert np.all(data.dose_fraction == 0.25)

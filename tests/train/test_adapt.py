@@ -10,7 +10,7 @@ from allpet.model import AllPET
 from allpet.model.adapter import adaptable, adapter_of, with_adapter
 from allpet.scan.simulate import simulate
 from allpet.train import train
-from allpet.train.adapt import adapt
+from allpet.train.adapt import adapt, gain
 from allpet.train.pairs import PairSet
 from allpet.uncertainty import body_of, image_factor, ratios
 from model_support import tiny
@@ -43,6 +43,14 @@ def test_an_adapter_begins_as_nothing_and_merges_exactly(pairs):
         with_adapter(base, {"nowhere.down": torch.zeros(1), "nowhere.up": torch.zeros(1)})
 
 
+@pytest.mark.parametrize(("after", "factor", "said"), [(2.0, 1.3, "gained nothing"), (0.5, 2159.0, "do not rely")])
+def test_what_was_not_gained_is_said(tmp_path, after, factor, said):
+    facts = {"held_out_before": 1.0, "held_out": after, "kept": 1, "calibration": {"image": factor}}
+    (tmp_path / "config.json").write_text(json.dumps({"adapters": {"low-dose": facts}}))
+    lines = gain(tmp_path, "low-dose")
+    assert len(lines) == 2 and lines[1].startswith("WARNING") and said in lines[1]
+
+
 def test_adapting_learns_and_loads_on_its_base_only(pairs, tmp_path):
     tiny().save_pretrained(tmp_path / "base")
     out = tmp_path / "mine"
@@ -52,6 +60,9 @@ def test_adapting_learns_and_loads_on_its_base_only(pairs, tmp_path):
     assert facts["data"]["pairs"] == 8 and facts["calibration"]["image"] > 0
     assert (out / "adapter-delayed.safetensors").stat().st_size < 100_000
     assert not (out / "restorer.safetensors").exists() and "8 pairs of 8 subjects" in (out / "README.md").read_text()
+    assert facts["held_out"] < facts["held_out_before"] and facts["kept"] >= 1
+    (line,) = gain(out, "delayed")
+    assert f"{facts['held_out_before']:.4g} before, {facts['held_out']:.4g} after" in line
     lines = [json.loads(line) for line in (out / "stats.jsonl").read_text().splitlines()]
     assert min(line["held_out"] for line in lines) < lines[0]["held_out"]
     again = AllPET.from_pretrained(out)

@@ -100,6 +100,28 @@ def test_the_next_session_goes_on_unless_it_is_to_be_fresh(page, folder, plain):
     assert Session(page, scan="one.zarr").first["regions"] == []
 
 
+def test_results_are_there_again_and_stay_in_the_report(page, folder):
+    one = drawn(page)
+    job = one.post("/jobs", {"task": "low-dose", "planes": [1, 2]})["job"]
+    assert one.state()["last"] == {"job": job, "version": 2}
+    result = one.finished(job)["result"]
+    one.post("/save")
+    page.delete(one.base)
+    again = Session(page, scan="one.zarr")
+    last = again.first["last"]
+    assert last["version"] == 0 and last["result"]["regions"] == result["regions"]
+    again.edit("delete", region="r1")
+    again.post("/save")
+    report = (folder / "one-attention" / "report.html").read_text()
+    assert "low-dose, planes 2 to 3, seed 0" in report and "No task was run" not in report
+    changed = Session(page, scan="one.zarr").first  # one of its regions is gone
+    assert changed["last"]["version"] == -1 and changed["last"]["result"]["regions"][0]["id"] == ""
+    (folder / "one-attention" / "result-low-dose.json").write_text(
+        '{"task": "low-dose", "planes": [0, 1], "regions": [1]}'
+    )
+    assert Session(page, scan="one.zarr").first["last"] is None
+
+
 def test_nobody_writes_over_what_they_have_not_seen(page, folder, plain):
     one, two = drawn(page), drawn(page)
     two.edit("strength", region="r1", value=7.0)

@@ -213,6 +213,10 @@ def test_a_task_runs_is_compared_and_is_cancelled(opened: Opener, tmp_path: Path
     page.keyboard.press("b")
     page.keyboard.press("]")
     page.locator("#absent").wait_for()
+    row = page.inner_text("#result tbody")
+    page.reload()  # the numbers and the images are there again
+    page.wait_for_selector("#result table")
+    assert page.inner_text("#result tbody") == row and page.is_enabled("[data-view=std]")
     page.click("#task-options summary")
     page.fill("#option-samples", "64")
     page.select_option("#task-planes", "all")
@@ -366,6 +370,7 @@ def test_edits_that_overlap_are_kept_in_order_and_a_failing_one_harms_nothing(op
     numbers.first.fill("77")
     numbers.first.press("Enter")
     until(lambda: seen.state["regions"][0]["strength"] == 5)  # the page's largest
+    seen.drawn(7)
 
 
 def test_without_webgl_the_image_is_drawn_by_the_page_alike(opened: Opener):
@@ -412,3 +417,16 @@ def test_nothing_overlaps_or_is_cut(opened: Opener, tmp_path: Path, size: dict[s
     box = page.locator("#keys").bounding_box()
     assert box is not None and min(box["x"], box["y"]) >= 0
     assert box["x"] + box["width"] <= size["width"] and box["y"] + box["height"] <= size["height"]
+
+
+def test_a_phone_has_one_column_and_reopened_work_no_scroll_bar(opened: Opener):
+    seen = opened(viewer="canvas")
+    page = seen.page
+    page.evaluate("() => (document.getElementById('reopened').hidden = false)")
+    for width in (SMALL["width"], 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+        tops = [box.bounding_box() for box in page.locator(".plot, #marks, #run").all()]
+        assert len(tops) == 5 and all(one and one["height"] > 70 for one in tops), tops
+        footer = page.locator(".research").bounding_box()
+        assert footer is not None and footer["x"] + footer["width"] <= width and footer["y"] + footer["height"] <= 800

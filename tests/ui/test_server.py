@@ -114,8 +114,8 @@ def test_info(page, folder):
 
 def test_state_follows_the_contract(one):
     state = one.first
-    named = "session version reopened scan image lines regions suggestions presets undo redo saved attention"
-    assert set(state) == set(named.split())
+    named = "session version reopened scan image lines regions suggestions presets undo redo saved attention last"
+    assert state["last"] is None and set(state) == set(named.split())
     assert state["version"] == 0 and state["saved"] and not state["undo"] and not state["redo"]
     assert state["scan"] == {
         **{"name": "one.zarr", "planes": PLANES, "views": SIZE, "bins": SIZE, "unit": "counts", "tracer": "FDG"},

@@ -97,8 +97,9 @@ def writable(path: Place, kinds: tuple[str, ...]) -> None:
     ------
     AllpetError : see above.
     """
-    kind = kind_of(path)
-    if kind != DATASET:  # which save() writes
+    if path.name.lower().endswith(".zarr"):  # which save() writes
+        kind = kind_of(path)
+    else:
         kind = kind_of(path, writing=True)
     if kind not in kinds:
         raise AllpetError(f"{path}: its ending stands for {kind}; this writes {' or '.join(kinds)}")

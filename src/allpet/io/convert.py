@@ -234,8 +234,11 @@ def _describe_scan(scan: Scan) -> dict[str, Any]:
         "factors": ", ".join(name for name in FACTORS if getattr(scan, name) is not None) or "none",
     }
     for name in ("counts_per_unit", "fwhm_mm"):
-        if getattr(scan, name) is not None:
-            facts[name] = getattr(scan, name)
+        value = getattr(scan, name)
+        if isinstance(value, torch.Tensor) and value.numel() > 1:
+            value = f"{float(value.min()):.4g} to {float(value.max()):.4g}"
+        if value is not None:
+            facts[name] = value
     return facts | _acquired(scan)
 
 

@@ -51,6 +51,8 @@ class Store:
         return iter(_names(self.path, self.group))
 
     def __getitem__(self, name: str) -> zarr.Array:
+        if not isinstance(name, str):
+            raise AllpetError(f"{self.path}: {name!r} is no array's name; samples are read by rows(name, {name!r})")
         array = _array(self.path, self.group, name)
         return array if array.shape[0] == self.samples else _cut(array, self.samples)
 

@@ -40,7 +40,8 @@ class MaskedSinograms:
 
     Notes
     -----
-    Sample i shows sinogram ``i % n`` under mask i of the seed (RMAS, arXiv 2509.09130).
+    Sample i shows sinogram ``i % n`` under mask i of the seed (RMAS, arXiv 2509.09130). For PyTorch:
+    ``DataLoader(range(len(data)), batch_size=16, shuffle=True, collate_fn=data.batch)``.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class MaskedSinograms:
         family: MaskFamily | None = None,
         mask_size: int | None = None,
     ) -> None:
+        sinograms = torch.as_tensor(sinograms)
         if sinograms.ndim != 3 or tuple(sinograms.shape[1:]) != beam.shape or len(sinograms) == 0:
             raise AllpetError(f"sinograms have shape {tuple(sinograms.shape)}; must be (n, {beam.views}, {beam.bins})")
         self.sinograms, self.seed, self.family = sinograms, seed, family or MaskFamily()

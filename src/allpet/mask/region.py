@@ -185,6 +185,11 @@ def _extent(used: np.ndarray) -> slice:
     return slice(int(where[0]), int(where[-1]) + 1)
 
 
+def planes_words(first: int, last: int) -> str:
+    """Planes as people count them, from 1: "plane 3", "planes 2 to 5"."""
+    return f"plane {first + 1}" if first == last else f"planes {first + 1} to {last + 1}"
+
+
 def check_strength(strength: float, where: str = "") -> None:
     """Refuse a strength that could not be undone, or that is no number."""
     if not -1 < strength <= STRONGEST:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from allpet.errors import AllpetError
+
 LAYOUTS = ("uniform", "central", "clustered", "peripheral")
 
 
@@ -26,6 +28,10 @@ class MaskFamily:
     sizes : least and most half-width of a shape, as a share of the field of view's half-width.
     weights : least and most weight of a shape (overlaps keep the larger weight).
     hollow : share of shapes that are rings. layouts : ways of placing centres, one drawn for each mask.
+
+    Raises
+    ------
+    AllpetError : bounds that do not ascend, or an unknown layout.
     """
 
     counts: tuple[int, int] = (1, 12)
@@ -33,6 +39,15 @@ class MaskFamily:
     weights: tuple[float, float] = (0.25, 1.0)
     hollow: float = 0.15
     layouts: tuple[str, ...] = LAYOUTS
+
+    def __post_init__(self) -> None:
+        for name, least in (("counts", 1), ("sizes", 1e-6), ("weights", 0)):
+            low, high = getattr(self, name)
+            if not least <= low <= high < math.inf:
+                raise AllpetError(f"{name} of masks are {low} to {high}; they must ascend, from {least:g} at least")
+        if not self.layouts or not set(self.layouts) <= set(LAYOUTS):
+            given = ", ".join(self.layouts) or "none"
+            raise AllpetError(f"layouts of masks are {given}; known are {', '.join(LAYOUTS)}")
 
     def parameters(self, seed: int, index: int) -> np.ndarray:
         """Shapes of one mask, float32 ``(count, 9)``: x, y, 1/a, 1/b, cos, sin, squarings, inner, weight.

@@ -18,7 +18,7 @@ import numpy as np
 from allpet.errors import AllpetError
 from allpet.mask.body import Body, are_neighbours, find_body
 from allpet.mask.foci import FIXED_SUV, RAYS, Focus, find_foci, without
-from allpet.mask.region import FULL, Region
+from allpet.mask.region import FULL, Region, planes_words
 from allpet.scan.core import Image
 from allpet.scan.suv import UNITS, suv_factor
 from allpet.scan.units import ACTIVITY
@@ -288,7 +288,7 @@ def _region(chain: Chain, bodies: Sequence[Body | None], image: Image, fixed: fl
     assert body is not None
     why = explain(best, body, image.unit, fixed)
     if len(chain) > 1:
-        why += f"; in planes {first} to {last}, best seen in {best_plane}"
+        why += f"; in {planes_words(first, last)}, these numbers are those of plane {best_plane + 1}"
     kind = "hot" if best.kind == "hot" else "cold"
     return Region(NAMES[best.kind], (first, low[0], low[1]), levels, kind=kind, why=why + ".", score=score)
 

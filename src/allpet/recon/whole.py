@@ -210,7 +210,8 @@ def _even_level(scan: Scan, beam: ParallelBeam) -> float:
 def sum_planes(scan: Scan, group: int) -> Scan:
     """Neighbouring planes summed in groups: counts and background add up, and so do the efficiencies.
 
-    The image of a sum is the mean activity of its planes; the last group may be smaller.
+    The image of a sum is the mean activity of its planes; the last group may be smaller. The header gets the place of
+    the middle, so that a NIfTI or DICOM image lies where that of the single planes would.
 
     Parameters
     ----------
@@ -220,6 +221,8 @@ def sum_planes(scan: Scan, group: int) -> Scan:
     ------
     AllpetError : a group below 1, or a scan that is not in counts.
     """
+    from allpet.io.nifti import CENTRE, default_centre
+
     if group < 1:
         raise AllpetError(f"group is {group}; it must be at least 1 plane")
     if scan.unit != COUNTS:
@@ -233,6 +236,8 @@ def sum_planes(scan: Scan, group: int) -> Scan:
         efficiency, scale = efficiency * (scale / scale.mean())[:, None, None].float(), float(scale.mean())
     sinogram, normalisation = summed(scan.sinogram), summed(efficiency)
     assert sinogram is not None
+    x, y, z = default_centre(len(sinogram), scan.plane_mm * group)
+    centre = f"{x!r}, {y!r}, {z - (group - 1) / 2 * scan.plane_mm!r}"
     return replace(
         scan,
         sinogram=sinogram,
@@ -243,6 +248,7 @@ def sum_planes(scan: Scan, group: int) -> Scan:
         randoms=summed(scan.randoms),
         counts_per_unit=scale,
         plane_mm=scan.plane_mm * group,
+        header=scan.header if group == 1 else {**scan.header, CENTRE: centre},
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from allpet.geometry import Geometry, ParallelBeam
+from allpet.mask.region import planes_words
 from allpet.metrics.region import uptake
 from allpet.provenance import provenance
 from allpet.report.figures import ACTIVITY_MAP, WEIGHT_MAP, Panel, draw, image_panel, sinogram_panel, window_of
@@ -88,8 +89,8 @@ def figure_of(attended: Attended, planes: Sequence[int]) -> Figure:
     for k in planes:
         rows.append(
             [
-                image_panel(image.array[k], grid, f"image, plane {k}", image.unit, shown),
-                _sinogram(attended.weights[k], scan.geometry, f"W, plane {k}", "weight", weights, WEIGHT_MAP),
+                image_panel(image.array[k], grid, f"image, plane {k + 1}", image.unit, shown),
+                _sinogram(attended.weights[k], scan.geometry, f"W, plane {k + 1}", "weight", weights, WEIGHT_MAP),
                 _sinogram(before.sinogram[k], scan.geometry, "scan", scan.unit, window),
                 _sinogram(scan.sinogram[k], scan.geometry, "W · scan", scan.unit, window),
             ]
@@ -130,7 +131,7 @@ def _regions(attended: Attended) -> Table:
                 f"{number} {region.name}",
                 region.kind,
                 f"{region.strength:g}",
-                f"{region.planes.start} to {region.planes.stop - 1}",
+                planes_words(region.planes.start, region.planes.stop - 1).split(" ", 1)[1],
                 f"{region.voxels:.1f}",
                 f"{found.volume_ml:.2f}",
                 *(f"{value:.4g}" for value in (found.mean, found.maximum, found.peak)),
@@ -154,9 +155,9 @@ def result_table(result: dict[str, Any]) -> Table:
         values = [_value(region.get(name)) for name in ("before", "without", "after")]
         rows.append([str(region.get("name", "")), *values, f"{region.get('std', 0):.3g}", _value(region.get("truth"))])
     notes = "; ".join(str(note) for note in result.get("notes", ()))
-    planes = " to ".join(str(k) for k in result.get("planes", ()))
+    planes = planes_words(*result["planes"]) if result.get("planes") else "no plane"
     caption = (
-        f"{result.get('task')}, planes {planes}, seed {result.get('seed')}, weights {result.get('model_hash')}. Mean "
+        f"{result.get('task')}, {planes}, seed {result.get('seed')}, weights {result.get('model_hash')}. Mean "
         f"(maximum) in {result.get('unit')}: in the quick image before; after the task without attention; with it; ± "
         f"is one standard deviation of the mean with it. {notes}"
     )

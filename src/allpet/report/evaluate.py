@@ -74,7 +74,7 @@ def evaluate_file(file: Place, truth: Path | None, data_range: float | None, out
 
     from allpet.io import read
 
-    values = scores(read(file), None if truth is None else read(truth), data_range)
+    values = scores(read(file), None if truth is None else _read_truth(truth), data_range)
     table = Table("score", "mean", "sd", "least", "most", title=f"{file}: {len(next(iter(values.values())))} planes")
     summary: dict[str, Any] = {}
     for name, per_plane in values.items():
@@ -97,6 +97,19 @@ def evaluate_file(file: Place, truth: Path | None, data_range: float | None, out
     if out is not None:
         _keep(out, result, values)
     return result
+
+
+def _read_truth(path: Path) -> Scan | Image:
+    """As :func:`allpet.io.read`, but of a store of pairs what is wanted rather than the task's input."""
+    from allpet.io import DATASET, kind_of, read
+
+    if kind_of(path) == DATASET:
+        from allpet.io.store import open_store
+
+        store = open_store(path)
+        if "observed" in store:
+            return Scan(torch.from_numpy(store.rows("sinogram")), store.beam, store.unit)
+    return read(path)
 
 
 def _keep(out: Path, result: dict[str, Any], values: dict[str, torch.Tensor]) -> None:

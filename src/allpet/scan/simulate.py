@@ -213,6 +213,8 @@ def make_plan(
             raise AllpetError(f"{name} {value!r} is unknown; known are {', '.join(known)}")
     if task is not None and task not in TASKS:
         raise AllpetError(f"task {task!r} cannot be simulated; known are {', '.join(TASKS)}, or none")
+    if task is None and dose_fraction is not None:
+        raise AllpetError("a dose fraction needs a task, such as low-dose; ideal projections have no dose")
     tracers = _tracers(tracer, task, to)
     span = counts if isinstance(counts, tuple) else (counts, counts)
     _check_numbers(views, bins, seed, dose_fraction, span)

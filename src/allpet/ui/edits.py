@@ -11,7 +11,7 @@ import numpy as np
 from allpet.errors import AllpetError
 from allpet.mask.outline import FINE, SHAPES, draw, grow
 from allpet.mask.presets import place
-from allpet.mask.region import FULL, Region, difference, intersection, union
+from allpet.mask.region import FULL, Region, difference, intersection, planes_words, union
 from allpet.ui.item import Item, Snapshot
 from allpet.ui.library import Loaded
 from allpet.ui.wanted import flag, number, short, span, text, whole
@@ -99,7 +99,7 @@ def _draw(desk: Desk, body: dict[str, Any]) -> Snapshot:
     if "region" in body:
         item = desk.item(body)
         return desk.changed(item, _joined(item, drawn))
-    why = f"drawn: {body['shape']['type']} on planes {first} to {last}"
+    why = f"drawn: {body['shape']['type']} on {planes_words(first, last)}"
     return desk.with_new((_dressed(drawn, body, why), "drawn", None))
 
 

@@ -44,7 +44,7 @@ class Job:
 
     Parameters
     ----------
-    planes : first and last. items : regions that were there when it began.
+    planes : first and last. items : regions that were there when it began. version : of the session's regions then.
     """
 
     id: str
@@ -53,6 +53,7 @@ class Job:
     planes: tuple[int, int]
     items: tuple[Item, ...]
     options: dict[str, Any]
+    version: int = 0
     state: str = "running"
     done: int = 0
     total: int = 0
@@ -105,12 +106,12 @@ class Jobs:
             raise AllpetError(f"task '{task}' is unknown; known: {', '.join(TASKS)}")
         options = _options(task, body.get("options", {}))
         with work.lock:
-            items = work.now.items
+            items, version = work.now.items, work.version
         with self._lock:
             if sum(job.state == "running" for job in self._jobs.values()) >= MAX_RUNNING:
                 raise Refused(TOO_MANY, f"{MAX_RUNNING} jobs are running; wait for one to end, or cancel it")
             self._count += 1
-            job = Job(f"j{self._count}", work.session, task, planes, items, options)
+            job = Job(f"j{self._count}", work.session, task, planes, items, options, version)
             job.total = planes[1] - planes[0] + 1
             mine = [key for key, one in self._jobs.items() if key[0] == work.session and one.state != "running"]
             for key in mine[: max(len(mine) + 1 - MAX_KEPT, 0)]:
@@ -150,6 +151,15 @@ class Jobs:
         """The results of a session's jobs, the oldest first."""
         with self._lock:
             return [job.result for key, job in self._jobs.items() if key[0] == session and job.result is not None]
+
+    def last(self, work: Work) -> dict[str, Any] | None:
+        """What a page that is opened again shows: the newest job that runs or is done, else what was saved."""
+        with self._lock:
+            mine = [job for key, job in self._jobs.items() if key[0] == work.session]
+        for job in reversed(mine):
+            if job.state in ("running", "done"):
+                return {"job": job.id, "version": job.version}
+        return {"result": work.results[-1], "version": work.results_version} if work.results else None
 
     def drop(self, session: str | None = None) -> None:
         """Cancel and forget the jobs of a session, or all."""

@@ -59,7 +59,7 @@ class Kept:
 def kept(work: Work, loaded: Loaded, results: Sequence[dict[str, Any]]) -> Kept:
     """A session as it is now."""
     with work.lock:
-        return Kept(loaded, work.now, (*work.history, *work.entries), tuple(results))
+        return Kept(loaded, work.now, (*work.history, *work.entries), (*work.results, *results))
 
 
 def open_work(session: str, loaded: Loaded, library: Library, fresh: bool) -> Work:
@@ -77,6 +77,9 @@ def open_work(session: str, loaded: Loaded, library: Library, fresh: bool) -> Wo
         return work
     again = Work(session, loaded.name, loaded.hash, Snapshot(items), reopened=True, history=history)
     again.digests, again.written = {str(folder): digest}, {str(folder): len(history)}
+    again.results = _read_results(folder, items, history)
+    if again.results and not _current(again.results[-1], items):
+        again.results_version = -1
     again.note_run("reopened", regions=again.now.regions, scan=loaded.hash)
     return again
 
@@ -110,7 +113,7 @@ def save_work(
         work.note_run("saved", regions=work.now.regions, scan=loaded.hash, folder=folder.name)
         with work.lock:
             now, lines = work.now, [*work.history, *work.entries]
-        content = Kept(loaded, now, lines, tuple(results))
+        content = Kept(loaded, now, lines, (*work.results, *results))
         write_small(folder, content)
         work.digests[str(folder)] = _digest(folder)
         audit.append(folder / AUDIT, *lines[work.written.get(str(folder), 0) :])
@@ -177,6 +180,38 @@ def _digest(folder: Path) -> str | None:
         return hashlib.sha256((folder / REGIONS).read_bytes()).hexdigest()
     except OSError:
         return None
+
+
+def _read_results(folder: Path, items: tuple[Item, ...], history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results of a work folder that can be read, by when they were run; regions have the ids of this session."""
+    ids, found = {item.hash: item.id for item in items}, []
+    runs = [one.get("what") for one in history if one.get("state") == "done"]
+    for path in sorted(folder.glob("result-*.json")):
+        try:
+            one = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size <= MAX_JSON else {}
+            first, last = (int(k) for k in one["planes"])
+            regions = [_row(row, ids) for row in one["regions"]]
+            notes = [str(note) for note in one.get("notes", ())]
+            known = {"task": str(one["task"]), "planes": [first, last], "regions": regions, "notes": notes}
+            found.append(one | known)
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            continue  # of no use; the regions are what counts
+    order = {what: number for number, what in enumerate(runs)}
+    return sorted(found, key=lambda one: order.get(f"run: {one['task']}", -1))
+
+
+def _row(row: dict[str, Any], ids: dict[str, str]) -> dict[str, Any]:
+    """A region's numbers; KeyError, TypeError or ValueError where some are missing."""
+    tables = ["before", "without", "after", *(["truth"] if row.get("truth") else [])]
+    values = {name: {kind: float(row[name][kind]) for kind in ("mean", "max", "peak")} for name in tables}
+    return row | values | {"std": float(row["std"]), "id": ids.get(row["hash"], "")}
+
+
+def _current(result: dict[str, Any], items: tuple[Item, ...]) -> bool:
+    """True where a result is that of all regions on its planes, as they are."""
+    first, last = result["planes"]
+    here = {item.id for item in items if item.region.planes.start <= last and first < item.region.planes.stop}
+    return {row["id"] for row in result["regions"]} == here
 
 
 def _read_items(path: Path, loaded: Loaded) -> tuple[Item, ...]:

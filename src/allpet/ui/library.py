@@ -133,7 +133,10 @@ class Library:
         if out is not None and out.exists() and not out.is_dir():
             raise AllpetError(f"{out}: is a file; name a folder")
         if not self.names():
-            raise AllpetError(f"{source}: holds no scan; give a sinogram (.hs, .zarr), list mode, or a folder of them")
+            raise AllpetError(
+                f"{source}: holds no scan; give a sinogram (.hs, .zarr), list mode, or a folder of them (images, "
+                "DICOM or other, hold no counts)"
+            )
         if out is not None:
             try:
                 out.mkdir(parents=True, exist_ok=True)

@@ -82,16 +82,17 @@ class Page:
         return await _in_thread(self._opened, scan, flag(body, "fresh"))
 
     def _opened(self, scan: str | None, fresh: bool) -> Response:
-        work, loaded = self.sessions.open(scan, fresh)
-        return JSONResponse(work.view(loaded))
+        return self._seen(*self.sessions.open(scan, fresh))
 
     async def state(self, request: Request) -> Response:
         """A session's state."""
         return await _in_thread(self._state, request.path_params["session"])
 
     def _state(self, session: str) -> Response:
-        work, loaded = self.sessions.get(session)
-        return JSONResponse(work.view(loaded))
+        return self._seen(*self.sessions.get(session))
+
+    def _seen(self, work: Work, loaded: Loaded) -> Response:
+        return JSONResponse(work.view(loaded) | {"last": self.jobs.last(work)})
 
     async def end(self, request: Request) -> Response:
         """End a session."""

@@ -50,6 +50,8 @@ class Work:
     ----------
     session : its id. name, hash : of the scan. history : audit read from the work folder. entries : audit since.
     written : lines of both that a folder holds. digests : of the regions there, when this session last saw them.
+    results : of tasks, read from the work folder, the last one at the end; results_version : 0 where that one was run
+    with the regions read, else -1.
     """
 
     session: str
@@ -62,6 +64,8 @@ class Work:
     entries: list[dict[str, Any]] = field(default_factory=list)
     written: dict[str, int] = field(default_factory=dict)
     digests: dict[str, str | None] = field(default_factory=dict)
+    results: list[dict[str, Any]] = field(default_factory=list)
+    results_version: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
     used: float = field(default_factory=time.monotonic)
     version: int = 0

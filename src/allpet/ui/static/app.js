@@ -26,7 +26,8 @@ function tell(words, ms = null) {
 
 function complain(words) {
   by("status").textContent = "";
-  by("error").textContent = words.charAt(0).toUpperCase() + words.slice(1);
+  // a file name that comes first stays as it is
+  by("error").textContent = /^\S*[.:/]/.test(words) ? words : words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 function factsOf({ scan, image }) {
@@ -210,6 +211,7 @@ async function main() {
     const greeting = state.note ?? (state.reopened ? "Your saved work on this scan is open." : "Ready.");
     tell(greeting);
     document.body.dataset.ready = "true";
+    task.restore(state.last);
     return undefined;
   };
   bindTop(open);

@@ -137,7 +137,8 @@ export class Lists extends EventTarget {
     by("no-suggestions").textContent = all ? "Nothing suggested on this plane." : "Nothing left to suggest.";
     by("accept-all").disabled = !all;
     by("accept-all").textContent = all ? `Accept all ${all}` : "Accept all";
-    reconcile(by("suggestions"), shown, (one) => this.#idea(one), (row, one) => fillIdea(row, one, here.indexOf(one)));
+    const fill = (row, one) => fillIdea(row, one, here.indexOf(one), state.image.unit);
+    reconcile(by("suggestions"), shown, (one) => this.#idea(one), fill);
   }
 
   #row({ id }) {
@@ -242,10 +243,10 @@ export class Lists extends EventTarget {
   }
 }
 
-function fillIdea(row, suggestion, index) {
+function fillIdea(row, suggestion, index, unit) {
   row.querySelector(".badge").textContent = index < 0 ? "·" : letter(index);
   const { mean, max } = suggestion.uptake;
   const size = `${show(suggestion.volume_ml, 2)} mL`;
-  const facts = [suggestion.kind, `mean ${show(mean)}`, `max ${show(max)}`, size, planesOf(suggestion.planes)];
+  const facts = [suggestion.kind, `mean ${show(mean)}`, `max ${show(max)} ${unit}`, size, planesOf(suggestion.planes)];
   row.querySelector(".facts").textContent = facts.join(" · ");
 }

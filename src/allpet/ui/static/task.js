@@ -120,9 +120,26 @@ export class Task extends EventTarget {
       ({ job } = await api.post(`${this.#session.path}/jobs`, body));
     }, `${WORDS[body.task] ?? body.task} started`);
     if (!started) return this.#busy(false);
-    const path = (this.#job = `${this.#session.path}/jobs/${job}`);
+    return this.#follow(`${this.#session.path}/jobs/${job}`, this.#session.state.version);
+  }
+
+  /** Shows again what the server knows of: a job from before a reload, or the numbers that were saved. */
+  async restore(last) {
+    if (!last) return;
+    if (last.job) {
+      this.#busy(true);
+      by("cancel").disabled = false;
+      await this.#follow(`${this.#session.path}/jobs/${last.job}`, last.version);
+      return;
+    }
+    const notes = [...(last.result.notes ?? []), "numbers as saved; run again for the images"];
+    this.#result = { ...last.result, notes, version: last.version };
+    this.#table();
+  }
+
+  async #follow(path, version) {
+    this.#job = path;
     if (by("cancel").disabled) this.#cancel(); // asked for before the job had a name
-    const version = this.#session.state.version;
     try {
       await this.#watch(path, version);
     } catch (error) {
