@@ -348,3 +348,14 @@ def test_convert(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("x*"))
     assert describe(tmp_path / "s.hs")["total"] == 6
     assert describe(tmp_path / "a.hv")["pixel_mm"] == 2.05
+
+
+@pytest.mark.parametrize("code", [0, 2, 4, 6, 8, 24, 32, 34, 36, 38, 40, 12345])
+def test_extensions_of_other_programs_are_left_alone(tmp_path: Path, code: int) -> None:
+    nifti = nibabel.Nifti1Image(np.ones((4, 4, 2), np.float32), np.diag([2, 2, 2, 1.0]))
+    nifti.header.extensions.append(nibabel.nifti1.Nifti1Extension(code, b"\x01what others keep there"))
+    nibabel.save(nifti, tmp_path / "x.nii")
+    image = read(tmp_path / "x.nii")
+    assert isinstance(image, Image)
+    assert image.unit == "unknown"
+    assert image.array.eq(1).all()

@@ -203,6 +203,8 @@ def default_centre(planes: int, plane_mm: float) -> tuple[float, float, float]:
 def _comment(nifti: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """What :func:`write_nifti` put in the comment: fields, and header; sizes only where the affine agrees with them."""
     for extension in nifti.header.extensions:
+        if extension.get_code() != _COMMENT:  # another program's
+            continue
         try:
             text = extension.get_content()
             text = text.decode("utf-8") if isinstance(text, bytes) else str(text)
