@@ -204,7 +204,7 @@ class Recon:
         writable(self.out, ("image",))
 
         from allpet.io import read
-        from allpet.recon.whole import reconstruct
+        from allpet.recon.whole import missing_factors, reconstruct
         from allpet.save import save
 
         scan = as_scan(self.source, read(self.source))
@@ -227,6 +227,8 @@ class Recon:
             progress=sys.stderr.isatty(),
         )
         save(image, self.out)
+        for line in missing_factors(scan, mumap):
+            print(f"note: {line}", file=sys.stderr)
         print(self.out)
 
 

@@ -156,6 +156,9 @@ def test_damaged_stores_end_in_one_line_with_the_path(path: Path) -> None:
         open_store(path)
     with pytest.raises(AllpetError, match="no such dataset store"):
         open_store(path.with_name("absent.zarr"))
+    path.with_name("file.zarr").write_text("junk")
+    with pytest.raises(AllpetError, match="is a file; a dataset store is a folder"):
+        open_store(path.with_name("file.zarr"))
 
 
 def test_a_store_without_sinograms_is_refused(path: Path) -> None:

@@ -101,3 +101,13 @@ def test_virtual_dataset_addresses_over_200000_samples():
         data.batch([len(data)])
     with pytest.raises(AllpetError, match=r"must be \(n, 32, 32\)"):
         MaskedSinograms(s[:, :16], BEAM)
+
+
+def test_what_is_no_mask_is_refused() -> None:
+    nothing = torch.full((16, 16), float("nan"))
+    with pytest.raises(AllpetError, match="or NaN"):
+        project_mask(nothing, Projector(ParallelBeam(12, 16, 1.0), ImageGrid(16, 1.0)))
+    with pytest.raises(AllpetError, match="or NaN"):
+        split(torch.ones(16, 16), nothing)
+    with pytest.raises(AllpetError, match="at least 1 pixel"):
+        draw_masks([0], 0)

@@ -6,14 +6,17 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
+import nibabel
 import pytest
 import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam, RingBeam
+from allpet.io import read, write
 from allpet.project import Projector
-from allpet.recon.whole import METHODS, reconstruct, resample_mumap, smooth, sum_planes
+from allpet.recon.whole import METHODS, missing_factors, reconstruct, resample_mumap, smooth, sum_planes
 from allpet.scan import Image, Scan
 from allpet.scan.units import ACTIVITY_MM
 
@@ -194,7 +197,7 @@ def test_what_is_known_of_the_acquisition_goes_to_the_image():
                  header={"a": "b"})  # fmt: skip
     for group in (1, 3):
         image = reconstruct(replace(scan_of_truth(), **known), iterations=1, group=group)
-        place = {} if group == 1 else {"nifti centre (mm)": "0.0, 0.0, -2.0"}
+        place = {"nifti centre (mm)": "0.0, 0.0, -2.0", "first pixel offset (mm) [3]": "2.0"} if group > 1 else {}
         assert image.acquired() == known | {"header": known["header"] | place}
 
 
@@ -257,6 +260,29 @@ def test_summed_planes_show_the_mean_activity():
         sum_planes(scan, 0)
     with pytest.raises(AllpetError, match="leave out group or mumap"):
         reconstruct(scan, mumap=Image(MU, GRID), group=3)
+    with pytest.raises(AllpetError, match="the scan has 3 planes"):
+        reconstruct(scan, group=4)
+
+
+def test_a_grouped_image_lies_where_its_planes_did_in_both_formats(tmp_path: Path):
+    image = reconstruct(scan_of_truth(), iterations=1, group=3)
+    write(image, tmp_path / "x.hv")
+    write(image, tmp_path / "x.nii.gz")
+    assert "first pixel offset (mm) [3] := 2.0" in (tmp_path / "x.hv").read_text()
+    assert nibabel.load(tmp_path / "x.nii.gz").affine[2, 3] == -2.0
+    assert read(tmp_path / "x.hv").header["first pixel offset (mm) [3]"] == "2.0"
+
+
+def test_what_measured_counts_come_without_is_said():
+    scan = scan_of_truth()
+    assert missing_factors(scan) == []
+    bare = replace(scan, attenuation=None, background=None)
+    assert [line.split(":")[0] for line in missing_factors(bare)] == [
+        "the scan states no attenuation",
+        "the scan states no scatter, and none is taken off",
+    ]
+    assert len(missing_factors(bare, Image(MU, GRID))) == 1
+    assert missing_factors(Scan(A(TRUTH), BEAM, unit=ACTIVITY_MM)) == []
 
 
 def test_the_filter_has_the_width_it_says_and_keeps_the_total():

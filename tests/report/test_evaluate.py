@@ -61,3 +61,14 @@ def test_truth_of_a_store_of_pairs_is_what_is_wanted_not_the_input(tmp_path: Pat
     write(Scan(torch.from_numpy(pairs.sinogram), pairs.beam), tmp_path / "restored.hs")
     result = evaluate_file(tmp_path / "restored.hs", tmp_path / "pairs.zarr", None, None)
     assert result["scores"]["nrmse"]["max"] < 1e-6
+
+
+def test_an_exact_estimate_has_a_spread_that_is_a_number(tmp_path: Path):
+    scan = _scan()
+    write(scan, tmp_path / "a.hs")
+    same = evaluate_file(tmp_path / "a.hs", tmp_path / "a.hs", None, None)["scores"]["psnr"]
+    assert (same["mean"], same["sd"]) == (float("inf"), 0.0)
+    values = scan.sinogram.clone()
+    values[0] += 1
+    write(scan.with_sinogram(values), tmp_path / "b.hs")
+    assert evaluate_file(tmp_path / "b.hs", tmp_path / "a.hs", None, None)["scores"]["psnr"]["sd"] is None

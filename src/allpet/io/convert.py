@@ -210,9 +210,7 @@ def _describe_listmode(path: Path) -> dict[str, Any]:
         "delayeds": tally.delayeds,
         "time tags": tally.time_tags,
         "other words": tally.other_words,
-        "duration_s": known["duration_s"],
-        "tracer": known["tracer"],
-        "isotope": known["isotope"],
+        **{part.name: known[part.name] for part in fields(Acquired) if known.get(part.name) is not None},
         **known["header"],
     }
 

@@ -25,6 +25,8 @@ from allpet.scan.core import Image
 
 UNKNOWN_UNIT = "unknown"
 _OFFSET = "first pixel offset (mm)"
+OFFSET_Z = f"{_OFFSET} [3]"
+"""Key of the header for where plane 0 lies, in mm from the scanner's first plane."""
 
 _KNOWN = rawdata.KEYS | {
     "centre-centre slice separation (pixels)",

@@ -198,7 +198,9 @@ def open_store(path: str | os.PathLike[str] | Remote, hashes: bool = True) -> St
 
     folder = place_of(path)
     if not ((folder / "zarr.json").is_file() if isinstance(folder, Remote) else folder.is_dir()):
-        raise AllpetError(f"{folder}: there is no such dataset store")
+        there = not isinstance(folder, Remote) and folder.exists()
+        what = "is a file; a dataset store is a folder" if there else "there is no such dataset store"
+        raise AllpetError(f"{folder}: {what}")
     try:
         group = zarr.open_group(folder.zarr_store() if isinstance(folder, Remote) else folder, mode="r")
         attributes: dict[str, Any] = dict(group.attrs)

@@ -85,7 +85,13 @@ def draw_masks(indices: Sequence[int], size: int, seed: int = 0, family: MaskFam
     Parameters
     ----------
     indices : which masks of the seed's endless list. size : pixels along a side.
+
+    Raises
+    ------
+    AllpetError : a size below 1.
     """
+    if size < 1:
+        raise AllpetError(f"size is {size}; it must be at least 1 pixel")
     family = family or MaskFamily()
     indices = list(indices)
     masks = torch.zeros(len(indices), size, size)

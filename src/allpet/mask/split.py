@@ -13,8 +13,8 @@ def project_mask(mask: torch.Tensor, projector: Projector) -> torch.Tensor:
 
     Each mask of a batch is divided by its own maximum (RMAS, arXiv 2509.09130).
     """
-    if bool((mask < 0).any()):
-        raise AllpetError("mask has negative values; weights must be >= 0")
+    if not bool((mask >= 0).all()):
+        raise AllpetError("mask has negative values or NaN; weights must be >= 0")
     projected = projector(mask)
     peak = projected.amax(dim=(-2, -1), keepdim=True)
     return torch.where(peak > 0, projected / peak.clamp_min(1e-30), torch.zeros_like(projected)).clamp(0, 1)
@@ -32,7 +32,7 @@ def split(sinogram: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, tor
     ``neg = s - M*s`` and ``pos = s - neg``: whichever of the two is at least half of s is
     obtained by a subtraction without rounding (Sterbenz's lemma), hence ``pos + neg == s``.
     """
-    if bool((mask < 0).any()) or bool((mask > 1).any()):
-        raise AllpetError("mask has values outside [0, 1]; divide the projected mask by its maximum")
+    if not bool(((mask >= 0) & (mask <= 1)).all()):
+        raise AllpetError("mask has values outside [0, 1] or NaN; divide the projected mask by its maximum")
     negative = sinogram - mask * sinogram
     return sinogram - negative, negative

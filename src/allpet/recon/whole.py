@@ -95,6 +95,8 @@ def reconstruct(
         check_mumap(mumap)
     if group != 1 and mumap is not None:
         raise AllpetError("planes cannot be summed before a mumap is known for each; leave out group or mumap")
+    if group > len(scan):
+        raise AllpetError(f"group is {group}; the scan has {len(scan)} planes")
     if across and beta == 0:
         raise AllpetError("neighbours across planes are for the prior; give a beta above 0")
     scan = _with_background(scan if group == 1 else sum_planes(scan, group))
@@ -125,6 +127,18 @@ def reconstruct(
             fwhm_mm / grid.pixel_mm,
         )
     return Image(out, grid, unit, scan.plane_mm, **scan.acquired())
+
+
+def missing_factors(scan: Scan, mumap: Image | None = None) -> list[str]:
+    """What measured counts come without, and what that does to an image of them: a line each, none for other scans."""
+    if scan.unit != COUNTS or (scan.attenuation is not None and scan.background is not None):
+        return []
+    lines = []
+    if scan.attenuation is None and mumap is None:
+        lines.append("the scan states no attenuation: activity deep in a body comes out too low; give a mumap")
+    if scan.background is None:
+        lines.append("the scan states no scatter, and none is taken off: activity comes out too high")
+    return lines
 
 
 def image_grid_of(geometry: Geometry, size: int | None = None) -> tuple[ParallelBeam, ImageGrid]:
@@ -211,7 +225,7 @@ def sum_planes(scan: Scan, group: int) -> Scan:
     """Neighbouring planes summed in groups: counts and background add up, and so do the efficiencies.
 
     The image of a sum is the mean activity of its planes; the last group may be smaller. The header gets the place of
-    the middle, so that a NIfTI or DICOM image lies where that of the single planes would.
+    the middle, so that the image lies where that of the single planes would.
 
     Parameters
     ----------
@@ -221,6 +235,7 @@ def sum_planes(scan: Scan, group: int) -> Scan:
     ------
     AllpetError : a group below 1, or a scan that is not in counts.
     """
+    from allpet.io.images import OFFSET_Z
     from allpet.io.nifti import CENTRE, default_centre
 
     if group < 1:
@@ -237,7 +252,8 @@ def sum_planes(scan: Scan, group: int) -> Scan:
     sinogram, normalisation = summed(scan.sinogram), summed(efficiency)
     assert sinogram is not None
     x, y, z = default_centre(len(sinogram), scan.plane_mm * group)
-    centre = f"{x!r}, {y!r}, {z - (group - 1) / 2 * scan.plane_mm!r}"
+    shift = (group - 1) / 2 * scan.plane_mm
+    centre = f"{x!r}, {y!r}, {z - shift!r}"
     return replace(
         scan,
         sinogram=sinogram,
@@ -248,7 +264,7 @@ def sum_planes(scan: Scan, group: int) -> Scan:
         randoms=summed(scan.randoms),
         counts_per_unit=scale,
         plane_mm=scan.plane_mm * group,
-        header=scan.header if group == 1 else {**scan.header, CENTRE: centre},
+        header=scan.header if group == 1 else {**scan.header, CENTRE: centre, OFFSET_Z: repr(shift)},
     )
 
 

@@ -80,12 +80,12 @@ def evaluate_file(file: Place, truth: Path | None, data_range: float | None, out
     for name, per_plane in values.items():
         facts = {
             "mean": float(per_plane.mean()),
-            "sd": float(per_plane.std(correction=0)),
+            "sd": _sd(per_plane),
             "min": float(per_plane.min()),
             "max": float(per_plane.max()),
         }
         summary[name] = {**facts, "planes": per_plane.tolist()}
-        table.add_row(LABELS[name], *[f"{fact:.4g}" for fact in facts.values()])
+        table.add_row(LABELS[name], *["-" if fact is None else f"{fact:.4g}" for fact in facts.values()])
     Console().print(table)
     result = {
         "file": str(file),
@@ -97,6 +97,13 @@ def evaluate_file(file: Place, truth: Path | None, data_range: float | None, out
     if out is not None:
         _keep(out, result, values)
     return result
+
+
+def _sd(values: torch.Tensor) -> float | None:
+    """Spread over planes; none where some are infinite (PSNR of what is exact) and others not."""
+    if bool((values == values[0]).all()):
+        return 0.0
+    return float(values.std(correction=0)) if bool(values.isfinite().all()) else None
 
 
 def _read_truth(path: Path) -> Scan | Image:

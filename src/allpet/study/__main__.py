@@ -65,6 +65,8 @@ class Masks:
     def run(self) -> None:
         from allpet.study.masks import diversity, markdown
 
+        if self.n < 2 or self.size < 8:
+            raise AllpetError(f"{self.n} masks of size {self.size}; at least 2 of size 8 can be compared")
         rows = diversity(self.n, self.size)
         text = markdown(rows)
         print(text)
