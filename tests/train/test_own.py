@@ -13,7 +13,7 @@ from allpet import AllPET, Scan, write
 from allpet.cli import main
 from allpet.errors import AllpetError
 from allpet.scan.simulate import simulate
-from allpet.train.own import own_pairs
+from allpet.train.own import KEPT, own_pairs
 from allpet.train.pairs import PairSet
 from model_support import tiny
 
@@ -39,6 +39,20 @@ def test_the_two_parts_of_the_counts_are_independent_and_unbiased(scans: list[Sc
     poisson = replace(flat, sinogram=torch.poisson(flat.sinogram, torch.Generator().manual_seed(0)))
     drawn = own_pairs("low-dose", [poisson], size=(96, 80), dose_fraction=0.5, seed=3)
     assert abs(np.corrcoef(drawn.observed[0].ravel(), drawn.sinogram[0].ravel())[0, 1]) < 0.03
+
+
+def test_planes_of_few_counts_are_not_thinned_to_nothing(scans: list[Scan]):
+    rng = torch.Generator().manual_seed(0)
+    thin = [
+        replace(scan, sinogram=torch.poisson(scan.sinogram * (2000 / float(scan.sinogram[0].sum())), rng))
+        for scan in scans
+    ]
+    thin = [replace(scan, background=torch.full_like(scan.sinogram, 0.05)) for scan in thin]
+    data = own_pairs("low-dose", thin, seed=1)
+    left = (data.observed - data.dose_fraction[:, None, None] * data.background).sum((1, 2))
+    assert len(data) and left.min() > KEPT - 4 * (2 * KEPT) ** 0.5
+    pairs = PairSet.from_dataset(data, AllPET.from_pretrained().need("restorer"))
+    assert float(pairs.target.abs().amax()) < 1000
 
 
 def test_the_mu_map_is_that_of_the_factors(scans: list[Scan]):

@@ -30,6 +30,8 @@ TASKS = ("low-dose", "attenuation")
 """Tasks whose pairs a single scan holds."""
 LEAST = 1000
 """Planes with fewer counts above the background are left out: they say nothing."""
+KEPT = 500
+"""Counts above the background that thinning leaves in a plane, at least: far below, a restored plane has no scale."""
 ITERATIONS = 4
 
 
@@ -46,7 +48,8 @@ def own_pairs(
     ----------
     scans : counts of one tracer and region, with background (or delayeds) and attenuation where they are known.
     size : views and bins of the model. dose_fraction : share of the counts that is left in; default: one a plane,
-        log-uniform in [1/100, 1/2]. seed : of shares and thinning.
+        log-uniform in [1/100, 1/2], and never fewer than :data:`KEPT` counts above the background.
+    seed : of shares and thinning.
 
     Raises
     ------
@@ -95,8 +98,13 @@ def _checked(task: str, scan: Scan) -> Scan:
 
 def _full(scan: Scan) -> torch.Tensor:
     """Numbers of the planes that hold enough counts."""
+    return torch.nonzero(_net(scan) >= LEAST).flatten()
+
+
+def _net(scan: Scan) -> torch.Tensor:
+    """Counts of each plane above the background, ``(n,)``."""
     net = scan.sinogram if scan.background is None else scan.sinogram - scan.background
-    return torch.nonzero(net.sum(dim=(-2, -1)) >= LEAST).flatten()
+    return net.sum(dim=(-2, -1))
 
 
 def _rows(
@@ -110,8 +118,9 @@ def _rows(
     some = _full(scan)
     n = len(some)
     if task == "low-dose":
-        low, high = np.log(DOSE_RANGE)
-        shares = np.exp(rng.uniform(low, high, n)) if share is None else np.full(n, share)
+        low, high = DOSE_RANGE
+        least = np.log(np.clip(KEPT / _net(scan)[some].numpy(), low, high))
+        shares = np.exp(rng.uniform(least, np.log(high), n)) if share is None else np.full(n, share)
         kept = torch.from_numpy(rng.binomial(full[some].numpy().astype(np.int64), shares[:, None, None])).float()
         rest = (full[some] - kept) / torch.from_numpy(1 - shares).float()[:, None, None]
     else:

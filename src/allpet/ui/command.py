@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from allpet.errors import AllpetError
 
-Source = Positional[Annotated[Path | None, arg(metavar="IN")]]
+Source = Positional[Annotated[Path | None, arg(metavar="[IN]")]]
 _EXTRA = "allpet ui needs its extra: pip install 'allpet[ui]'"
 
 
