@@ -91,7 +91,7 @@ def _parts(setting: Setting, seed: int) -> list[Part]:
         Part(f"scores.{_file(p)}", f"{HERE}:scores", dict(prompt=p, n=size.n, seed=seed), 4 + 0.45 * size.n)
         for p in prompts
     ]
-    for prompt in prompts if size.few else ():
+    for prompt in (size.few_prompts or prompts) if size.few else ():
         options = dict(prompt=prompt, n=size.few, seed=seed)
         out.append(Part(f"conditions.{_file(prompt)}", f"{HERE}:conditions", options, 4 + 1.2 * size.few))
         if seed % size.repeats == 0:  # hundreds of evaluations a sinogram: one seed

@@ -27,13 +27,14 @@ class Size:
     Parameters
     ----------
     repeats : evaluation seeds, each with people and draws of its own; 0 of a number below leaves a table out.
-    prompts : of the generation tables; empty: all. n : sinograms of each; few : of samplers and conditions; told : of
-    the classifier. cases : of the tasks; empty: all. people : of each case. training : pairs behind the baselines'
-    numbers. figures : cases shown. low_dose : people of each region. lesions : people of each of the lesion_cases
-    (empty: all) looked through. marks : how lesions are pointed at. fractions : of the dose. pairs : of the observer.
-    regions : people of each of the region_prompts (empty: all). doses : of the suggestions; examples : some are drawn.
-    strange : people of each tracer and of the strange_regions (empty: all). masks : of each family. cost : sinograms
-    that are timed, cost_rival : beside a plain LDM. trained : arms, rivals, few pairs and the U-Net are trained, too.
+    prompts : of the generation tables; empty: all. n : sinograms of each; few : of samplers and conditions, for
+    few_prompts (empty: all); told : of the classifier. cases : of the tasks; empty: all. people : of each case.
+    training : pairs behind the baselines' numbers. figures : cases shown. low_dose : people of each region.
+    lesions : people of each of the lesion_cases (empty: all) looked through. marks : how lesions are pointed at.
+    fractions : of the dose. pairs : of the observer. regions : people of each of the region_prompts (empty: all).
+    doses : of the suggestions; examples : some are drawn. strange : people of each tracer and of the strange_regions
+    (empty: all). masks : of each family. cost : sinograms that are timed, cost_rival : beside a plain LDM.
+    trained : arms, rivals, few pairs and the U-Net are trained, too.
     left_out : what this size does without, for the report.
     """
 
@@ -42,6 +43,7 @@ class Size:
     prompts: tuple[str, ...] = ()
     n: int = 48
     few: int = 0
+    few_prompts: tuple[str, ...] = ()
     told: int = 0
     cases: tuple[str, ...] = ()
     people: int = 8
@@ -111,12 +113,14 @@ SIZES = {
         repeats=3,
         n=32,
         few=8,
-        told=32,
+        few_prompts=("FDG brain", "DOPA head-neck", "FDG chest", "PSMA abdomen", "PSMA pelvis"),
+        told=16,
         low_dose=8,
         pairs=40,
         left_out=(
             "n is smaller than in the published tables where these took hours: 32 sinograms of each prompt and "
-            "seed instead of 500, 12 people of each prompt for the suggestions instead of 38.",
+            "seed instead of 500, samplers and conditions of 5 of the 15, 12 people of each prompt for the suggestions "
+            "instead of 38.",
             TRAINED,
             REAL,
         ),
