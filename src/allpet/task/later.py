@@ -74,7 +74,7 @@ def delayed(
     notes: list[str] = []
     scan, words = begin("delayed", model, scan, prompt, notes)
     if words.tracer not in TRACERS:
-        raise AllpetError(f"delayed needs the tracer, for its decay; name it (--prompt), one of {', '.join(WORDS)}")
+        raise AllpetError(f"delayed needs the tracer, for its decay; name it in the prompt, one of {', '.join(WORDS)}")
     tracer = TRACERS[words.tracer]
     if delay_minutes is None:
         delay_minutes = (tracer.delayed_s[0] - tracer.first_s[0]) / 60
@@ -120,14 +120,14 @@ def convert(
     notes: list[str] = []
     scan, words = begin("convert", model, scan, prompt, notes)
     if to is None:
-        raise AllpetError(f"convert needs the tracer that is wanted (--to), one of {', '.join(WORDS)}")
+        raise AllpetError(f"convert needs the tracer that is wanted: give one of {', '.join(WORDS)}")
     wanted = find_tracer_word(to)
     if wanted not in model.tracers:
         raise AllpetError(f"this model knows no {wanted}; it can convert to {', '.join(model.tracers)}")
     if wanted == words.tracer:
         raise AllpetError(f"tracer '{to}' is what the scan has already; name another to convert to")
     if words.tracer is None:
-        notes.append("the scan's tracer is unknown: name it (--prompt) for a better prediction")
+        notes.append("the scan's tracer is unknown: name it in the prompt for a better prediction")
     notes.append(
         f"a prediction of what {wanted} would show, not a measurement: uptake that the first tracer "
         "does not betray cannot be in it"
@@ -160,7 +160,7 @@ def _predict(
     """The prediction, plane by plane."""
     check_samples(samples)
     if words.region is None:
-        notes.append("the region is unknown: name it (--prompt) for a better prediction")
+        notes.append("the region is unknown: name it in the prompt for a better prediction")
     translator, factor = model.translator_of(task), temper(model, task, "sinogram")
     gather, pointed = Gather(model, task, words, images), Pointed(model, task, scan, roi, seed)
     expected, spread, change = [], [], []

@@ -69,7 +69,7 @@ def separate(
     scan, words = begin("separate", model, scan, prompt, notes)
     if words.tracer not in TRACERS or words.to not in TRACERS or words.tracer == words.to:
         raise AllpetError(
-            f"separate needs two different tracers, as in --prompt 'FDG + PSMA abdomen'; known: {', '.join(WORDS)}"
+            f"separate needs two different tracers, as in the prompt 'FDG + PSMA abdomen'; known: {', '.join(WORDS)}"
         )
     dynamic = scan.dynamic is not None
     if not dynamic:

@@ -101,6 +101,7 @@ const actions = {
   save: (name = savedAs) =>
     session.queue(
       async () => {
+        by("save").textContent = "Saving…"; // until the next state, which comes in any case
         const saved = await api.post(`${session.path}/save`, name ? { name } : {}).catch((error) => {
           if (error.status === 409) askName(error.message);
           throw error;
