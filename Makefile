@@ -48,7 +48,7 @@ wheel: setup
 check-wheel: wheel
 	$(BIN)/python tools/check_wheel.py
 
-# Every group beside its peers, about ten minutes on two idle cores; some: make bench ONLY='recon files'; go on where it was
+# Every group beside its peers, 17 minutes on two idle cores, and workers, 14; some: make bench ONLY='recon files'; go on where it was
 # interrupted: make bench MORE=--resume. denoising-diffusion-pytorch asks for torchvision, which its network does not need.
 bench: setup
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'

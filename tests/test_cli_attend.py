@@ -10,6 +10,7 @@ import torch
 
 from allpet import audit
 from allpet.cli import main
+from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam, RingBeam
 from allpet.io import read, write
 from allpet.mask.outline import draw
@@ -85,6 +86,22 @@ def test_the_same_folder_twice_keeps_the_audit(scan, tmp_path):
     for _ in range(2):
         assert main(["attend", str(scan), "--out", str(tmp_path / "out")]) == 0
     assert len(audit.read(tmp_path / "out" / "audit.jsonl")) == 2
+
+
+def test_where_one_file_cannot_be_written_the_older_ones_stay(scan, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    words = ["attend", str(scan), "--out", str(out)]
+    assert main(words) == 0
+    older = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def full(folder: Path, attended: object) -> None:
+        raise AllpetError(f"{folder / 'image.nii.gz'}: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("allpet.report.attended.write_planes", full)
+    capsys.readouterr()
+    assert main([*words, "--strength", "3"]) == 2
+    assert capsys.readouterr().err == f"error: {out / 'image.nii.gz'}: cannot be written (No space left on device)\n"
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == older
 
 
 def test_a_task_with_a_region_says_what_became_of_it(scan, tmp_path, capsys):

@@ -8,6 +8,7 @@ and only the differences between them mean something.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -262,7 +263,9 @@ def write_dicom(image: Image, folder: Path | str) -> None:
         for k, values in enumerate(array):
             position = first - (0, 0, k * image.plane_mm)
             _put_plane(common, values.astype(np.float64) * _UNITS[image.unit][1], position, k, uid)
-            common.save_as(part / f"{k + 1:05d}.dcm", enforce_file_format=True)
+            plane = io.BytesIO()  # pydicom wraps what a disk says in a traceback
+            common.save_as(plane, enforce_file_format=True)
+            (part / f"{k + 1:05d}.dcm").write_bytes(plane.getbuffer())
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(part, 0o777 & ~umask)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allpet import audit
 from allpet.errors import AllpetError
-from allpet.io.files import replacing
+from allpet.io.files import part_of, replacing
 from allpet.io.regions import label_image, write_regions
 from allpet.provenance import provenance
 from allpet.report.attention import write_attention_report
@@ -40,12 +44,44 @@ def write_attended(folder: Path, attended: Attended) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AllpetError(f"{folder}: cannot be made ({error.strerror or error})") from None
-    save(label_image(attended.regions, attended.image), folder / LABELS)
-    write_regions(attended.regions, folder / REGIONS)
-    write_planes(folder, attended)
-    audit.append(folder / AUDIT, audit.entry("attended", attended.regions))
-    write_attention_report(folder / REPORT, attended, audit.read(folder / AUDIT))
+    with _at_once(folder) as part:
+        save(label_image(attended.regions, attended.image), part / LABELS)
+        write_regions(attended.regions, part / REGIONS)
+        write_planes(part, attended)
+        known = audit.read(folder / AUDIT) if (folder / AUDIT).exists() else []
+        line = audit.entry("attended", attended.regions)
+        write_attention_report(part / REPORT, attended, [*known, line])
+        audit.append(folder / AUDIT, line)
     return [folder / name for name in (IMAGE, LABELS, REGIONS, ATTENTION, EMPHASISED, AUDIT, REPORT)]
+
+
+@contextmanager
+def _at_once(folder: Path) -> Iterator[Path]:
+    """A hidden folder whose files take their places in `folder` when the block ends without an error.
+
+    Older headers go first, and new ones come last, so that no kill leaves a header with data of another run.
+
+    Raises
+    ------
+    AllpetError : the folder cannot be written; errors of the block name the files' places.
+    """
+    part = None
+    try:
+        part = Path(tempfile.mkdtemp(prefix=part_of(folder / "attended"), suffix=".part", dir=folder))
+        yield part
+        files = sorted(part.iterdir(), key=lambda file: file.suffix == ".hs")
+        for file in files:
+            if file.suffix == ".hs":
+                (folder / file.name).unlink(missing_ok=True)
+        for file in files:
+            os.replace(file, folder / file.name)
+    except AllpetError as error:
+        raise AllpetError(str(error).replace(str(part), str(folder))) from None
+    except OSError as error:
+        raise AllpetError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    finally:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def write_planes(folder: Path, attended: Attended) -> None:
