@@ -41,14 +41,14 @@ def test_sinograms_are_spread_over_prompts_and_subjects(folder):
 @pytest.mark.parametrize("name", ["ours", "vae"])
 def test_an_arm_trains_scores_and_is_not_done_twice(name, folder, tmp_path, monkeypatch):
     monkeypatch.setitem(arms.ARMS, name, arms.Arm("toy", 90, arms.ARMS[name].options, arms.ARMS[name].rival))
-    result = arms.run_arm(name, folder, tmp_path, n=4, max_steps=2)
+    result = arms.run_arm(name, folder, tmp_path, n=6, max_steps=2)
     assert (
         len(result["rows"]) == 15 and result["sinograms"] == 90 and result["summary"]["sinogram_distance"]["mean"] > 0
     )
     file = tmp_path / f"{name}-0" / arms.RESULT
     assert json.loads(file.read_text())["arm"] == name
     before = file.stat().st_mtime_ns
-    assert arms.run_arm(name, folder, tmp_path, n=4, max_steps=2) == json.loads(file.read_text())
+    assert arms.run_arm(name, folder, tmp_path, n=6, max_steps=2) == json.loads(file.read_text())
     assert file.stat().st_mtime_ns == before
     table = arms.markdown([result, {**result, "seed": 1}])
     assert f"| {name} | toy | 90 | 2 |" in table and "±" in table
@@ -86,7 +86,7 @@ def test_a_restorer_learns_and_synthetic_sinograms_are_compared(folder, tmp_path
     assert float(expected.sum(dim=(1, 2)).mean()) == pytest.approx(synthetic.COUNTS, rel=1e-3)
     quick = [synthetic.judge(synthetic.fit(s, True, m, 0), s, 1).mean() for m in (0.0001, 0.08)]
     assert float(quick[1]) > float(quick[0]) + 1
-    arms.run_arm("ours-50", folder, tmp_path, n=4, max_steps=1)
+    arms.run_arm("ours-50", folder, tmp_path, n=6, max_steps=1)
     rows = synthetic.compare(folder, tmp_path / "ours-50-0", 45, 30, 0.001, (0, 1), people=2)
     assert len(rows) == 8 and rows[0]["n"] == 30
     assert "| real only | 45 |" in synthetic.markdown(rows)
