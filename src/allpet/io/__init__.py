@@ -97,10 +97,7 @@ def writable(path: Place, kinds: tuple[str, ...]) -> None:
     ------
     AllpetError : see above.
     """
-    if path.name.lower().endswith(".zarr"):  # which save() writes
-        kind = kind_of(path)
-    else:
-        kind = kind_of(path, writing=True)
+    kind = kind_of(path, writing=not path.name.lower().endswith(".zarr"))  # a store is what save() writes
     if kind not in kinds:
         raise AllpetError(f"{path}: its ending stands for {kind}; this writes {' or '.join(kinds)}")
     if not isinstance(path, Remote) and not path.absolute().parent.is_dir():

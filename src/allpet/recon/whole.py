@@ -131,7 +131,7 @@ def reconstruct(
 
 def missing_factors(scan: Scan, mumap: Image | None = None) -> list[str]:
     """What measured counts come without, and what that does to an image of them: a line each, none for other scans."""
-    if scan.unit != COUNTS or (scan.attenuation is not None and scan.background is not None):
+    if scan.unit != COUNTS:
         return []
     lines = []
     if scan.attenuation is None and mumap is None:

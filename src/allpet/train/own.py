@@ -67,14 +67,15 @@ def own_pairs(
     if len(words) != 1:
         raise AllpetError(f"scans of {len(words)} tracers and regions; adapt to one of them at a time")
     ready = [_checked(task, scan) for scan in scans]
-    if not any(len(_full(scan)) for scan in ready):
+    full = [_full(scan) for scan in ready]
+    if not any(len(some) for some in full):
         raise AllpetError(f"no plane has {LEAST} counts above the background; give scans with more counts")
     pitch = max(working_beam(scan, *size).bin_mm for scan in ready)
     beam = ParallelBeam(*size, pitch)
     rows = [
-        _rows(task, scan, beam, dose_fraction, np.random.default_rng([seed, k]), k)
-        for k, scan in enumerate(ready)
-        if len(_full(scan))
+        _rows(task, scan, some, beam, dose_fraction, np.random.default_rng([seed, k]), k)
+        for k, (scan, some) in enumerate(zip(ready, full, strict=True))
+        if len(some)
     ]
     arrays = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
     tracer, region = words.pop()
@@ -108,14 +109,19 @@ def _net(scan: Scan) -> torch.Tensor:
 
 
 def _rows(
-    task: str, scan: Scan, beam: ParallelBeam, share: float | None, rng: np.random.Generator, subject: int
+    task: str,
+    scan: Scan,
+    some: torch.Tensor,
+    beam: ParallelBeam,
+    share: float | None,
+    rng: np.random.Generator,
+    subject: int,
 ) -> dict[str, np.ndarray]:
-    """The pairs of one scan."""
+    """The pairs of some planes of one scan."""
     carrier = Carrier(scan.geometry, beam)
     one = torch.ones_like(scan.sinogram)
     background = torch.zeros_like(one) if scan.background is None else scan.background
     full = scan.sinogram.round().clamp_min(0)
-    some = _full(scan)
     n = len(some)
     if task == "low-dose":
         low, high = DOSE_RANGE
