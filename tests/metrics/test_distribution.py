@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allpet.errors import AllpetError
-from allpet.metrics import coverage, density, kernel_distance, precision_recall, sliced_wasserstein
+from allpet.metrics import (
+    coverage,
+    density,
+    energy_distance,
+    kernel_distance,
+    precision_recall,
+    sliced_wasserstein,
+)
 
 
 def _set(n: int, seed: int, d: int = 30) -> torch.Tensor:
@@ -47,6 +54,23 @@ def test_kernel_distance_is_unbiased_free_of_unit_and_grows_with_distance():
     assert kernel_distance(a * unit + 3, b * unit + 3) == pytest.approx(kernel_distance(a, b))
     far = [kernel_distance(a + shift, b) for shift in (0.0, 0.3, 0.6, 1.2)]
     assert far == sorted(far) and far[-1] > float(same.max())
+
+
+def test_energy_distance_by_hand_and_the_same_in_the_mean_for_few_and_many():
+    # points at 0 and 2 against points at 1 and 5: means of |x - y| are 2.5, within 2 and 4
+    samples, real = torch.tensor([[0.0], [2.0]]), torch.tensor([[1.0], [5.0]])
+    assert energy_distance(samples, real) == pytest.approx((2 * 2.5 - 2 - 4) / 4)
+    for n in (5, 60):
+        same = torch.tensor([energy_distance(_set(n, 2 * k, 6), _set(30, 2 * k + 1, 6)) for k in range(80)])
+        assert abs(float(same.mean())) < 3 * float(same.std()) / 80**0.5 and float(same.min()) < 0
+    a, b = _set(40, 0, 6), _set(40, 1, 6)
+    assert energy_distance(7 * a + 3, 7 * b + 3) == pytest.approx(energy_distance(a, b))
+    assert energy_distance(a / 2, b) > 2 * abs(energy_distance(a, b))  # too little spread is seen, not only a shift
+    far = [energy_distance(a + shift, b) for shift in (0.0, 0.3, 0.6, 1.2)]
+    assert far == sorted(far)
+    for bad in ((a[:1], b), (a, b[:1]), (a, b[:1].repeat(3, 1)), (a[:, :2], b)):
+        with pytest.raises(AllpetError):
+            energy_distance(*bad)
 
 
 def test_precision_sees_false_modes_and_recall_missing_ones():

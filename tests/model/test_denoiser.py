@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from allpet.model.condition import TOLD, Condition
-from allpet.model.denoiser import Denoiser, plane_positions
+from allpet.model.denoiser import COARSE, Denoiser, plane_positions
 from model_support import tiny
 
 
@@ -47,6 +47,14 @@ def test_the_negative_part_of_a_whole_stays_zero():
     assert torch.allclose(net(other, torch.tensor([0.1, 1.0, 9.0]), conditions(3)), clean, atol=1e-5)
     split = net(z, torch.ones(3), conditions(3, 0.0))
     assert float(split[:, 6:].std()) > 0
+
+
+def test_emphasis_scales_the_correction_where_the_noise_is_large_alone():
+    net, z, c = tiny().denoiser, 9 * torch.randn(3, 12, 8, 8), conditions(3, 0.0)
+    sigma = torch.tensor([0.5, COARSE, 2 * COARSE])
+    base, plain, more = net.linear(z, sigma, c)[0], net(z, sigma, c), net(z, sigma, c, 1.5)
+    assert torch.equal(more[:2], plain[:2]) and float((plain - base).abs().max()) > 0
+    assert torch.allclose(more[2] - base[2], 1.5 * (plain[2] - base[2]), atol=1e-5)
 
 
 def test_what_is_told_changes_the_answer():

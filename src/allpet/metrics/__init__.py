@@ -9,7 +9,14 @@ from allpet.metrics.consistency import (
     pseudo_inverse,
     range_residual,
 )
-from allpet.metrics.distribution import coverage, density, kernel_distance, precision_recall, sliced_wasserstein
+from allpet.metrics.distribution import (
+    coverage,
+    density,
+    energy_distance,
+    kernel_distance,
+    precision_recall,
+    sliced_wasserstein,
+)
 from allpet.metrics.diversity import (
     mean_pairwise_correlation,
     participation_ratio,
@@ -28,6 +35,7 @@ __all__ = [
     "copy_distance",
     "coverage",
     "density",
+    "energy_distance",
     "image_features",
     "kernel_distance",
     "mean_pairwise_correlation",

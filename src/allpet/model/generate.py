@@ -232,16 +232,17 @@ class Drawing:
         """Latent states of groups of :data:`GROUP` samples, and how many of each group are wanted."""
         scale = float(self.model.config.get("guidance", 1.0)) if guidance is None else guidance
         interval = self.model.config.get("guidance_interval")
+        emphasis = float(self.model.config.get("emphasis", {}).get(self.prompt.region, 1.0))
         for first in range(0, self.n, GROUP):
             c = self.condition(first, mask, attention).to(self.device)
             blank = c.without("tracer", "region")
             mean = self.denoiser.mean[c.whole.long(), c.tracer, c.region]
 
             def told(z: torch.Tensor, sigma: torch.Tensor, c: Condition = c) -> torch.Tensor:
-                return self.denoiser(z, sigma, c)
+                return self.denoiser(z, sigma, c, emphasis)
 
             def untold(z: torch.Tensor, sigma: torch.Tensor, c: Condition = blank) -> torch.Tensor:
-                return self.denoiser(z, sigma, c)
+                return self.denoiser(z, sigma, c, emphasis)
 
             denoise = guided(told, untold, scale, tuple(interval) if interval else None)
             state = sample(
