@@ -186,6 +186,29 @@ class Strange:
 
 
 @dataclass
+class Separation:
+    """Where the error of separation comes from: true shares, or the true sum, in place of the estimated ones."""
+
+    people: int = 8
+    """Test people of each case and seed."""
+    seeds: tuple[int, ...] = (11, 12, 13)
+    """Seeds of the people."""
+    out: Path | None = None
+    """Folder for separation.json and separation.md."""
+
+    def run(self) -> None:
+        from allpet.model import AllPET
+        from allpet.study.separation import judge, markdown
+
+        model = AllPET.from_pretrained()
+        rows = judge(model, self.people, self.seeds)
+        text = markdown(rows)
+        print(text)
+        if self.out is not None:
+            write_table("separation", rows, text, self.out, provenance(model_hash=model.hash))
+
+
+@dataclass
 class Heldout:
     """How likely is one half of a list-mode scan, given what each method makes of the other?"""
 
@@ -294,6 +317,7 @@ Study = (
     | Annotated[Plain, subcommand("plain")]
     | Annotated[Lowshot, subcommand("lowshot")]
     | Annotated[Strange, subcommand("strange")]
+    | Annotated[Separation, subcommand("separation")]
     | Annotated[Heldout, subcommand("heldout")]
     | Annotated[Attention, subcommand("attention")]
     | Annotated[Presets, subcommand("presets")]

@@ -16,6 +16,7 @@ from allpet.scan.tracers import TRACERS
 from allpet.task.gather import Gather
 from allpet.task.planes import (
     SAMPLES,
+    Part,
     Progress,
     bare,
     begin,
@@ -32,6 +33,13 @@ if TYPE_CHECKING:
 
 SMALL = 1e-3
 """Share of a plane's peak that is added to both tracers, so that their shares are defined where nothing is."""
+
+
+def share_of(part: Part, images: torch.Tensor, model: AllPET) -> torch.Tensor:
+    """The first tracer's share of every bin at the scan's lines, in [0, 1], from both images ``(n, 2, bins, bins)``."""
+    one, two = (part.up(part.counts_of(x, model)) for x in images.unbind(1))
+    small = SMALL * (one + two).amax(dim=(-2, -1), keepdim=True).clamp_min(1e-9)
+    return ((one + small) / (one + two + 2 * small)).clamp(0, 1)
 
 
 def separate(
@@ -86,9 +94,7 @@ def separate(
             without = mean if part is seen else translator(seen.seen.views, ask)[0]
         pointed.keep(part, without[:, 0], mean[:, 0], doubt[:, 0])
         gather.keep(part, mean[:, 0], doubt[:, 0])
-        one, two = (part.up(part.counts_of(x, model)) for x in mean.unbind(1))
-        small = SMALL * (one + two).amax(dim=(-2, -1), keepdim=True).clamp_min(1e-9)
-        mine, theirs = split(part.trues(), ((one + small) / (one + two + 2 * small)).clamp(0, 1))
+        mine, theirs = split(part.trues(), share_of(part, mean, model))
         first.append(mine)
         second.append(theirs)
         if samples:
