@@ -81,6 +81,7 @@ train: setup
 	    --slices-per-subject 2 || exit $$?; done
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/allpet train --data $(RESTORE_STORES) --out runs/base --recipe low-dose --max-minutes 20
 	OMP_NUM_THREADS=1 $(BIN)/allpet train --data $(PROMPT_STORES) --out runs/base --recipe base --max-minutes 75
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m allpet.train.emphasis runs/base $(PROMPT_STORES)
 	$(BIN)/python -m allpet.study pairs --out runs/pairs
 	OMP_NUM_THREADS=1 $(BIN)/allpet train --data runs/pairs/*.zarr --out runs/base --recipe tasks --max-minutes 28
 	OMP_NUM_THREADS=1 $(BIN)/allpet train --data runs/pairs/low-dose_*.zarr --out runs/base --recipe attention --max-minutes 9

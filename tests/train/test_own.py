@@ -12,8 +12,10 @@ import torch
 from allpet import AllPET, Scan, write
 from allpet.cli import main
 from allpet.errors import AllpetError
+from allpet.geometry import ParallelBeam
 from allpet.scan.simulate import simulate
-from allpet.train.own import KEPT, own_pairs
+from allpet.task.planes import working_beam
+from allpet.train.own import KEPT, own_pairs, own_sets
 from allpet.train.pairs import PairSet
 from model_support import tiny
 
@@ -39,6 +41,18 @@ def test_the_two_parts_of_the_counts_are_independent_and_unbiased(scans: list[Sc
     poisson = replace(flat, sinogram=torch.poisson(flat.sinogram, torch.Generator().manual_seed(0)))
     drawn = own_pairs("low-dose", [poisson], size=(96, 80), dose_fraction=0.5, seed=3)
     assert abs(np.corrcoef(drawn.observed[0].ravel(), drawn.sinogram[0].ravel())[0, 1]) < 0.03
+
+
+def test_each_scan_is_on_the_grid_that_it_will_be_worked_on(scans: list[Scan]):
+    beam = scans[1].geometry
+    assert isinstance(beam, ParallelBeam)
+    small = replace(scans[1], geometry=replace(beam, bin_mm=beam.bin_mm / 2))
+    sets = own_sets("low-dose", [scans[0], small], seed=1)
+    assert [s.beam for s in sets] == [working_beam(scan, 128, 128) for scan in (scans[0], small)]
+    assert sets[1].beam.bin_mm < 0.7 * sets[0].beam.bin_mm
+    assert [set(s.subject) for s in sets] == [{0}, {1}]
+    together = own_pairs("low-dose", [scans[0], small], seed=1)
+    assert together.beam == sets[0].beam and np.array_equal(together.observed[:2], sets[0].observed)
 
 
 def test_planes_of_few_counts_are_not_thinned_to_nothing(scans: list[Scan]):

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from allpet.errors import AllpetError
-from allpet.geometry import ParallelBeam
+from allpet.geometry import ImageGrid, ParallelBeam
 from allpet.metrics import psnr, ssim
 from allpet.project import Projector
 from allpet.recon import osem
@@ -40,7 +40,10 @@ Method = Callable[[Scan], torch.Tensor]
 
 @dataclass(frozen=True)
 class Truth:
-    """One full-dose slice: expected counts, background and factors ``(1, view, radial)``, and whose it is."""
+    """One full-dose slice: expected counts, background and factors ``(1, view, radial)``, and whose it is.
+
+    ``tumour``: where it is on the beam's image grid, bool ``(1, bins, bins)``; None where nobody marked one.
+    """
 
     group: str
     subject: str
@@ -50,6 +53,7 @@ class Truth:
     efficiency: torch.Tensor
     tracer: str | None = None
     region: str | None = None
+    tumour: torch.Tensor | None = None
 
     def scan(self, fraction: float, seed: int) -> Scan:
         """A noisy scan at a share of the dose."""
@@ -84,7 +88,6 @@ def patient_slices(folder: Path, offset: int = 0) -> list[Truth]:
         tumour's largest one (another slice of the same patient for tuning).
     """
     import nibabel as nib
-    from scipy.ndimage import map_coordinates
 
     paths = sorted(folder.glob("STS_*/PET_image.nii.gz"))
     if not paths:
@@ -95,19 +98,29 @@ def patient_slices(folder: Path, offset: int = 0) -> list[Truth]:
         volume = np.asarray(image.dataobj, np.float32)
         mask = np.asarray(nib.load(path.with_name("PET_mask.nii.gz")).dataobj) > 0  # type: ignore[attr-defined]
         middle = int(mask.sum(axis=(0, 1)).argmax())
-        plane = volume[:, :, int(np.clip(middle + offset, 0, volume.shape[2] - 1))].clip(0)
+        here = int(np.clip(middle + offset, 0, volume.shape[2] - 1))
+        plane = volume[:, :, here].clip(0)
         pixel = [float(v) for v in image.header.get_zooms()[:2]]
         wide = float(np.hypot(plane.shape[0] * pixel[0], plane.shape[1] * pixel[1]))
         beam = ParallelBeam(128, 128, wide / 120)
-        grid = beam.image_grid(beam.bins * OVERSAMPLING)
-        rows, columns = np.meshgrid(-grid.y / pixel[1], grid.x / pixel[0], indexing="ij")
-        where = [columns + (plane.shape[0] - 1) / 2, rows + (plane.shape[1] - 1) / 2]
-        fine = map_coordinates(plane, where, order=1, mode="constant").astype(np.float32)
+        fine = _resampled(plane, pixel, beam.image_grid(beam.bins * OVERSAMPLING))
         ideal = torch.from_numpy(ideal_projection(fine[None], beam, fwhm_mm=1e-3))
         expected = ideal * (FULL_COUNTS / ideal.sum())
         zero, one = torch.zeros_like(expected), torch.ones_like(expected)
-        out.append(Truth("STS", path.parent.name, beam, expected, zero, one))
+        marked = _resampled(mask[:, :, here].astype(np.float32), pixel, beam.image_grid())
+        tumour = torch.from_numpy(marked > 0.5)[None]
+        out.append(Truth("STS", path.parent.name, beam, expected, zero, one, tumour=tumour))
     return out
+
+
+def _resampled(plane: np.ndarray, pixel: Sequence[float], grid: ImageGrid) -> np.ndarray:
+    """A plane ``(x, y)`` of pixels (mm) on a grid about the same centre, ``(rows, columns)``."""
+    from scipy.ndimage import map_coordinates
+
+    rows, columns = np.meshgrid(-grid.y / pixel[1], grid.x / pixel[0], indexing="ij")
+    where = [columns + (plane.shape[0] - 1) / 2, rows + (plane.shape[1] - 1) / 2]
+    fine: np.ndarray = map_coordinates(plane, where, order=1, mode="constant").astype(np.float32)
+    return fine
 
 
 def image_of(expected: torch.Tensor, truth: Truth) -> torch.Tensor:
@@ -217,11 +230,17 @@ def _row(group: str, fraction: float, name: str, values: list[dict[str, float]],
     row: dict[str, Any] = dict(group=group, fraction=fraction, method=name, subjects=len(values))
     if name == "Gaussian":
         row["width_bins"] = width
-    for key in SCORES:
+    return row | mean_and_error(values)
+
+
+def mean_and_error(values: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean of every score over subjects, and its standard error under ``NAME_se``."""
+    out = {}
+    for key in values[0]:
         column = np.array([v[key] for v in values])
-        row[key] = float(column.mean())
-        row[key + "_se"] = float(column.std(ddof=1) / np.sqrt(len(column))) if len(column) > 1 else 0.0
-    return row
+        out[key] = float(column.mean())
+        out[key + "_se"] = float(column.std(ddof=1) / np.sqrt(len(column))) if len(column) > 1 else 0.0
+    return out
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

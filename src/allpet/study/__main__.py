@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import tyro
 from tyro.conf import subcommand
 
 from allpet.errors import AllpetError
-from allpet.provenance import provenance
+from allpet.provenance import RUNNING, provenance
 from allpet.report.table import write_table
 
 
@@ -232,6 +233,80 @@ class Heldout:
 
 
 @dataclass
+class Patients:
+    """Low dose on real patients, five-fold: the shipped model, and the one adapted on the other patients' scans."""
+
+    patients: Path
+    """Folder with STS_*/PET_image.nii.gz and PET_mask.nii.gz."""
+    minutes: float = 2.5
+    """Processor time of each fold's adaptation."""
+    out: Path | None = None
+    """Folder for the adapted models, patients.json and patients.md; an interrupted command goes on there."""
+
+    def run(self) -> None:
+        from tempfile import TemporaryDirectory
+
+        from allpet.model import AllPET
+        from allpet.study.patients import judge, markdown
+
+        model = AllPET.from_pretrained()
+        with TemporaryDirectory() as temporary:
+            rows = judge(model, self.patients, self.minutes, self.out or Path(temporary))
+        text = markdown(rows)
+        print(text)
+        if self.out is not None:
+            write_table("patients", rows, text, self.out, provenance(model_hash=model.hash))
+
+
+@dataclass
+class Anatomy:
+    """Attenuation correction on the anatomy of two CT volumes that the model never saw."""
+
+    ct: Path
+    """Folder with chest_ct_hu.nii.gz and abdomen_ct_hu.nii.gz, in HU."""
+    slices: int = 8
+    """Slices of each volume."""
+    out: Path | None = None
+    """Folder for anatomy.json and anatomy.md."""
+
+    def run(self) -> None:
+        from allpet.model import AllPET
+        from allpet.study.anatomy import judge, markdown
+
+        if self.slices < 1:
+            raise AllpetError(f"{self.slices} slices; at least 1 of each volume is needed")
+        model = AllPET.from_pretrained()
+        rows = judge(model, self.ct, self.slices)
+        text = markdown(rows)
+        print(text)
+        if self.out is not None:
+            write_table("anatomy", rows, text, self.out, provenance(model_hash=model.hash))
+
+
+@dataclass
+class Retention:
+    """Retention indices of organs: allpet's beside the population's, and what no method can know."""
+
+    people: int = 8
+    """Test people of each case and seed."""
+    seeds: tuple[int, ...] = (11, 12, 13)
+    """Seeds of the people."""
+    out: Path | None = None
+    """Folder for retention.json and retention.md."""
+
+    def run(self) -> None:
+        from allpet.model import AllPET
+        from allpet.study.retention import judge, markdown
+
+        model = AllPET.from_pretrained()
+        rows = judge(model, self.people, self.seeds)
+        text = markdown(rows)
+        print(text)
+        if self.out is not None:
+            write_table("retention", rows, text, self.out, provenance(model_hash=model.hash))
+
+
+@dataclass
 class Regions:
     """Coarse segmentation: lesions found at one false region a slice, beside fixed thresholds."""
 
@@ -319,6 +394,9 @@ Study = (
     | Annotated[Strange, subcommand("strange")]
     | Annotated[Separation, subcommand("separation")]
     | Annotated[Heldout, subcommand("heldout")]
+    | Annotated[Patients, subcommand("patients")]
+    | Annotated[Anatomy, subcommand("anatomy")]
+    | Annotated[Retention, subcommand("retention")]
     | Annotated[Attention, subcommand("attention")]
     | Annotated[Presets, subcommand("presets")]
     | Annotated[Regions, subcommand("regions")]
@@ -330,6 +408,7 @@ def main() -> int:
     from allpet.cli import STYLE
 
     command: Study = tyro.cli(Study, prog="python -m allpet.study", config=STYLE)  # type: ignore[call-overload]
+    RUNNING.set(shlex.join(["python", "-m", "allpet.study", *sys.argv[1:]]))
     try:
         command.run()
     except AllpetError as error:

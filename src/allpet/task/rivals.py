@@ -88,14 +88,14 @@ def non_local_means(data: Dataset, training: Dataset) -> torch.Tensor:
 
 def uniform_mu(data: Dataset, training: Dataset) -> torch.Tensor:
     """Attenuation of water inside of the body's outline in the uncorrected image."""
-    projector = Projector(data.beam, data.grid)
-    image = osem(gaussian_strip(net(data), 1.5).clamp_min(0), projector, 2, 8)
-    out = []
-    for plane, seen in zip(image, smoothed(data, training), strict=True):
-        body = _outline(plane.numpy())
-        depth = projector(torch.from_numpy(body.astype(np.float32)) * WATER)
-        out.append(seen * depth.exp())
-    return torch.stack(out)[:, None]
+    depth = Projector(data.beam, data.grid)(uniform_mumap(data))
+    return (smoothed(data, training) * depth.exp())[:, None]
+
+
+def uniform_mumap(data: Dataset) -> torch.Tensor:
+    """Mu of water inside of that outline, ``(n, row, column)`` in 1/mm."""
+    image = osem(gaussian_strip(net(data), 1.5).clamp_min(0), Projector(data.beam, data.grid), 2, 8)
+    return torch.stack([torch.from_numpy(_outline(plane.numpy()).astype(np.float32)) for plane in image]) * WATER
 
 
 def _outline(image: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from allpet.model.adapter import adaptable, adapter_of, with_adapter
 from allpet.model.allpet import CONFIG, AllPET, adapter_file
 from allpet.model.sealed import config_text, read_config, weights_bytes
 from allpet.model.translator import Translator
+from allpet.scan.core import Scan
 from allpet.train.pairs import PairSet
 from allpet.train.tasks import Tasks
 from allpet.uncertainty import image_factor
@@ -46,7 +47,7 @@ def adapt(
     Parameters
     ----------
     task : name in :data:`allpet.task.TASKS`. pairs : stores of that task's pairs (see ``allpet simulate --task``),
-        scans that they are made of (see :func:`allpet.train.own.own_pairs`), or restored pairs. out : folder; the
+        scans that they are made of (see :func:`pairs_of_scans`), or restored pairs. out : folder; the
         adapters of other tasks in it stay. max_minutes, max_steps : limits.
     model : base, default the shipped weights. attention : strength with which hot and cold regions of the truth weigh
         more in the loss, 0 or more (see :func:`allpet.train.tasks.translation_loss`). options : of
@@ -136,20 +137,26 @@ def gain(folder: str | Path, task: str) -> list[str]:
 
 
 def _read_pairs(task: str, paths: Sequence[str | Path], base: AllPET, seed: int) -> PairSet:
-    """Stores of pairs, and scans that pairs are made of (see :func:`allpet.train.own.own_pairs`)."""
+    """Stores of pairs, and scans that pairs are made of (see :func:`pairs_of_scans`)."""
     from allpet.io import kind_of, read
     from allpet.terminal import as_scan
-    from allpet.train.own import own_pairs
 
     restorer = base.need("restorer")
     stores = [path for path in paths if kind_of(path) == "dataset"]
     scans = [Path(path) for path in paths if path not in stores]
     sets = [PairSet.load(stores, restorer)] if stores else []
     if scans:
-        data = own_pairs(task, [as_scan(path, read(path)) for path in scans], base.beam.shape, seed=seed)
-        found = PairSet.from_dataset(data, restorer, str(scans[0].parent))
+        found = pairs_of_scans(task, [as_scan(path, read(path)) for path in scans], base, seed, str(scans[0].parent))
         sets.append(replace(found, subject=found.subject + 1_000_000 * len(stores)))
     return PairSet.join(sets)
+
+
+def pairs_of_scans(task: str, scans: Sequence[Scan], base: AllPET, seed: int = 0, name: str = "the scans") -> PairSet:
+    """Pairs made of a user's own scans (see :func:`allpet.train.own.own_sets`), restored; every scan is a subject."""
+    from allpet.train.own import own_sets
+
+    sets = own_sets(task, scans, base.beam.shape, seed)
+    return PairSet.join([PairSet.from_dataset(data, base.need("restorer"), name) for data in sets])
 
 
 def _config(base: AllPET, folder: Path) -> dict[str, Any]:

@@ -42,7 +42,9 @@ def own_pairs(
     dose_fraction: float | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """A data set of pairs on the model's grid; every scan is a subject.
+    """A data set of pairs on one grid of the model's size; every scan is a subject.
+
+    The grid is that of the scan that needs the widest one; see :func:`own_sets` for grids as wide as each scan needs.
 
     Parameters
     ----------
@@ -56,6 +58,22 @@ def own_pairs(
     AllpetError : a task that needs a second scan, no counts, scans of several tracers or regions, scans without
         attenuation for ``attenuation``.
     """
+    ready = _ready(task, scans, dose_fraction)
+    beam = ParallelBeam(*size, max(working_beam(scan, *size).bin_mm for scan in ready.values()))
+    return _data(task, ready, beam, dose_fraction, seed)
+
+
+def own_sets(task: str, scans: Sequence[Scan], size: tuple[int, int] = (128, 128), seed: int = 0) -> list[Dataset]:
+    """The same, a data set a scan, each on the very grid that a task works on when it is applied to the scan.
+
+    On a wider grid people look smaller than the adapted network is going to see them.
+    """
+    ready = _ready(task, scans, None)
+    return [_data(task, {k: scan}, working_beam(scan, *size), None, seed) for k, scan in ready.items()]
+
+
+def _ready(task: str, scans: Sequence[Scan], dose_fraction: float | None) -> dict[int, Scan]:
+    """The scans that hold counts enough, by their number, checked; errors as :func:`own_pairs`."""
     if task not in TASKS:
         raise AllpetError(
             f"pairs of {task} need two scans of the same person; put them in a store (docs/store.md). "
@@ -66,24 +84,25 @@ def own_pairs(
     words = {(scan.tracer, scan.region) for scan in scans}
     if len(words) != 1:
         raise AllpetError(f"scans of {len(words)} tracers and regions; adapt to one of them at a time")
-    ready = [_checked(task, scan) for scan in scans]
-    full = [_full(scan) for scan in ready]
-    if not any(len(some) for some in full):
+    ready = {k: _checked(task, scan) for k, scan in enumerate(scans)}
+    ready = {k: scan for k, scan in ready.items() if len(_full(scan))}
+    if not ready:
         raise AllpetError(f"no plane has {LEAST} counts above the background; give scans with more counts")
-    pitch = max(working_beam(scan, *size).bin_mm for scan in ready)
-    beam = ParallelBeam(*size, pitch)
+    return ready
+
+
+def _data(task: str, ready: dict[int, Scan], beam: ParallelBeam, share: float | None, seed: int) -> Dataset:
+    """Pairs of scans by their number, on one grid."""
     rows = [
-        _rows(task, scan, some, beam, dose_fraction, np.random.default_rng([seed, k]), k)
-        for k, (scan, some) in enumerate(zip(ready, full, strict=True))
-        if len(some)
+        _rows(task, scan, _full(scan), beam, share, np.random.default_rng([seed, k]), k) for k, scan in ready.items()
     ]
     arrays = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
-    tracer, region = words.pop()
+    first = next(iter(ready.values()))
     units = dict(sinogram=COUNTS, observed=COUNTS, background=COUNTS, image=ACTIVITY, mumap=MU, attenuation="1")
     attributes: dict[str, Any] = {
         "units": units,
-        "prompt": {"tracer": tracer, "region": region, "task": task},
-        "acquisition": {"fwhm_mm": float(ready[0].fwhm_mm or 4.5)},
+        "prompt": {"tracer": first.tracer, "region": first.region, "task": task},
+        "acquisition": {"fwhm_mm": float(first.fwhm_mm or 4.5)},
     }
     return Dataset(arrays, beam, attributes)
 
