@@ -6,7 +6,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import subcommand
@@ -14,6 +14,13 @@ from tyro.conf import subcommand
 from allpet.errors import AllpetError
 from allpet.provenance import RUNNING, provenance
 from allpet.report.table import write_table
+
+
+def _tell(name: str, rows: Any, text: str, out: Path | None, **facts: Any) -> None:
+    """Print a table, and write it to a folder where one is given."""
+    print(text)
+    if out is not None:
+        write_table(name, rows, text, out, provenance(**facts))
 
 
 @dataclass
@@ -70,9 +77,7 @@ class Masks:
             raise AllpetError(f"{self.n} masks of size {self.size}; at least 2 of size 8 can be compared")
         rows = diversity(self.n, self.size)
         text = markdown(rows)
-        print(text)
-        if self.out is not None:
-            write_table("masks", rows, text, self.out, provenance())
+        _tell("masks", rows, text, self.out)
 
 
 @dataclass
@@ -101,9 +106,7 @@ class Synthetic:
         simulate_all(self.data, self.real)
         rows = compare(self.data, self.model, self.real, self.synthetic, self.minutes, self.seeds)
         text = markdown(rows)
-        print(text)
-        if self.out is not None:
-            write_table("synthetic", rows, text, self.out, provenance())
+        _tell("synthetic", rows, text, self.out)
 
 
 @dataclass
@@ -181,9 +184,7 @@ class Strange:
         model = AllPET.from_pretrained()
         rows = judge(model, self.people)
         text = markdown(rows)
-        print(text)
-        if self.out is not None:
-            write_table("strange", rows, text, self.out, provenance(model_hash=model.hash))
+        _tell("strange", rows, text, self.out, model_hash=model.hash)
 
 
 @dataclass
@@ -204,9 +205,7 @@ class Separation:
         model = AllPET.from_pretrained()
         rows = judge(model, self.people, self.seeds)
         text = markdown(rows)
-        print(text)
-        if self.out is not None:
-            write_table("separation", rows, text, self.out, provenance(model_hash=model.hash))
+        _tell("separation", rows, text, self.out, model_hash=model.hash)
 
 
 @dataclass
@@ -227,9 +226,7 @@ class Heldout:
         model = AllPET.from_pretrained()
         rows, cost = judge(model, self.scan, self.middle_s)
         text = markdown(rows, cost)
-        print(text)
-        if self.out is not None:
-            write_table("heldout", [*rows, cost], text, self.out, provenance(model_hash=model.hash))
+        _tell("heldout", [*rows, cost], text, self.out, model_hash=model.hash)
 
 
 @dataclass
@@ -253,9 +250,7 @@ class Patients:
         with TemporaryDirectory() as temporary:
             rows = judge(model, self.patients, self.minutes, self.out or Path(temporary))
         text = markdown(rows)
-        print(text)
-        if self.out is not None:
-            write_table("patients", rows, text, self.out, provenance(model_hash=model.hash))
+        _tell("patients", rows, text, self.out, model_hash=model.hash)
 
 
 @dataclass
@@ -278,9 +273,7 @@ class Anatomy:
         model = AllPET.from_pretrained()
         rows = judge(model, self.ct, self.slices)
         text = markdown(rows)
-        print(text)
-        if self.out is not None:
-            write_table("anatomy", rows, text, self.out, provenance(model_hash=model.hash))
+        _tell("anatomy", rows, text, self.out, model_hash=model.hash)
 
 
 @dataclass
@@ -301,9 +294,7 @@ class Retention:
         model = AllPET.from_pretrained()
         rows = judge(model, self.people, self.seeds)
         text = markdown(rows)
-        print(text)
-        if self.out is not None:
-            write_table("retention", rows, text, self.out, provenance(model_hash=model.hash))
+        _tell("retention", rows, text, self.out, model_hash=model.hash)
 
 
 @dataclass
