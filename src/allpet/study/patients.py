@@ -52,7 +52,7 @@ def stacked(slices: Sequence[Truth], seed: int) -> Scan:
 
 
 def adapted(model: AllPET, scans: Sequence[Scan], out: Path, minutes: float, seed: int) -> AllPET:
-    """What ``allpet adapt low-dose --scans`` makes of scans; every scan is a subject. Minutes of processor time."""
+    """What ``allpet adapt low-dose --pairs SCANS`` makes of them, each a subject. Minutes of processor time."""
     pairs = pairs_of_scans(TASK, scans, model, seed)
     return adapt(TASK, pairs, out, minutes, model=model, seed=seed, clock="cpu", tensorboard=False)
 
