@@ -20,6 +20,13 @@ class Recovery:
     bias: float
 
 
+def away_from_edges(there: np.ndarray, pixel_mm: float, erode_mm: float) -> np.ndarray:
+    """What is left of an organ ``(rows, columns)`` without the pixels closer than `erode_mm` to its edge."""
+    from scipy.ndimage import distance_transform_edt
+
+    return np.asarray(distance_transform_edt(there) * pixel_mm > erode_mm + pixel_mm / 2)
+
+
 def organ_recovery(
     image: np.ndarray,
     truth: np.ndarray,
@@ -41,14 +48,12 @@ def organ_recovery(
     ------
     AllpetError : the shapes differ.
     """
-    from scipy.ndimage import distance_transform_edt
-
     if not image.shape == truth.shape == labels.shape:
         shapes = f"{image.shape}, {truth.shape} and {labels.shape}"
         raise AllpetError(f"image, truth and labels have shapes {shapes}; they must be the same")
     out = []
     for value in np.unique(labels[labels > 0]):
-        inside = distance_transform_edt(labels == value) * pixel_mm > erode_mm + pixel_mm / 2
+        inside = away_from_edges(labels == value, pixel_mm, erode_mm)
         count = int(inside.sum())
         mean = float(truth[inside].mean()) if count else 0.0
         if count >= max(least_pixels, 1) and mean > 0:

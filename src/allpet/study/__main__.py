@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,15 @@ def _tell(name: str, rows: Any, text: str, out: Path | None, **facts: Any) -> No
     print(text)
     if out is not None:
         write_table(name, rows, text, out, provenance(**facts))
+
+
+def _judge(name: str, out: Path | None, *given: Any) -> None:
+    """What a study's ``judge`` makes of the shipped weights."""
+    from allpet.model import AllPET
+
+    study, model = import_module(f"allpet.study.{name}"), AllPET.from_pretrained()
+    rows = study.judge(model, *given)
+    _tell(name, rows, study.markdown(rows), out, model_hash=model.hash)
 
 
 @dataclass
@@ -76,8 +86,7 @@ class Masks:
         if self.n < 2 or self.size < 8:
             raise AllpetError(f"{self.n} masks of size {self.size}; at least 2 of size 8 can be compared")
         rows = diversity(self.n, self.size)
-        text = markdown(rows)
-        _tell("masks", rows, text, self.out)
+        _tell("masks", rows, markdown(rows), self.out)
 
 
 @dataclass
@@ -105,8 +114,7 @@ class Synthetic:
 
         simulate_all(self.data, self.real)
         rows = compare(self.data, self.model, self.real, self.synthetic, self.minutes, self.seeds)
-        text = markdown(rows)
-        _tell("synthetic", rows, text, self.out)
+        _tell("synthetic", rows, markdown(rows), self.out)
 
 
 @dataclass
@@ -163,9 +171,7 @@ class Lowshot:
 
         train_base(self.pairs, self.out / "base", self.base_minutes)
         rows = curve(self.out / "base", self.out, self.counts, self.minutes)
-        text = markdown(rows)
-        write_table("lowshot", rows, text, self.out, provenance())
-        print(text)
+        _tell("lowshot", rows, markdown(rows), self.out)
 
 
 @dataclass
@@ -178,13 +184,7 @@ class Strange:
     """Folder for strange.json and strange.md."""
 
     def run(self) -> None:
-        from allpet.model import AllPET
-        from allpet.study.strange import judge, markdown
-
-        model = AllPET.from_pretrained()
-        rows = judge(model, self.people)
-        text = markdown(rows)
-        _tell("strange", rows, text, self.out, model_hash=model.hash)
+        _judge("strange", self.out, self.people)
 
 
 @dataclass
@@ -199,13 +199,7 @@ class Separation:
     """Folder for separation.json and separation.md."""
 
     def run(self) -> None:
-        from allpet.model import AllPET
-        from allpet.study.separation import judge, markdown
-
-        model = AllPET.from_pretrained()
-        rows = judge(model, self.people, self.seeds)
-        text = markdown(rows)
-        _tell("separation", rows, text, self.out, model_hash=model.hash)
+        _judge("separation", self.out, self.people, self.seeds)
 
 
 @dataclass
@@ -225,8 +219,7 @@ class Heldout:
 
         model = AllPET.from_pretrained()
         rows, cost = judge(model, self.scan, self.middle_s)
-        text = markdown(rows, cost)
-        _tell("heldout", [*rows, cost], text, self.out, model_hash=model.hash)
+        _tell("heldout", [*rows, cost], markdown(rows, cost), self.out, model_hash=model.hash)
 
 
 @dataclass
@@ -243,14 +236,8 @@ class Patients:
     def run(self) -> None:
         from tempfile import TemporaryDirectory
 
-        from allpet.model import AllPET
-        from allpet.study.patients import judge, markdown
-
-        model = AllPET.from_pretrained()
         with TemporaryDirectory() as temporary:
-            rows = judge(model, self.patients, self.minutes, self.out or Path(temporary))
-        text = markdown(rows)
-        _tell("patients", rows, text, self.out, model_hash=model.hash)
+            _judge("patients", self.out, self.patients, self.minutes, self.out or Path(temporary))
 
 
 @dataclass
@@ -265,15 +252,9 @@ class Anatomy:
     """Folder for anatomy.json and anatomy.md."""
 
     def run(self) -> None:
-        from allpet.model import AllPET
-        from allpet.study.anatomy import judge, markdown
-
         if self.slices < 1:
             raise AllpetError(f"{self.slices} slices; at least 1 of each volume is needed")
-        model = AllPET.from_pretrained()
-        rows = judge(model, self.ct, self.slices)
-        text = markdown(rows)
-        _tell("anatomy", rows, text, self.out, model_hash=model.hash)
+        _judge("anatomy", self.out, self.ct, self.slices)
 
 
 @dataclass
@@ -288,13 +269,7 @@ class Retention:
     """Folder for retention.json and retention.md."""
 
     def run(self) -> None:
-        from allpet.model import AllPET
-        from allpet.study.retention import judge, markdown
-
-        model = AllPET.from_pretrained()
-        rows = judge(model, self.people, self.seeds)
-        text = markdown(rows)
-        _tell("retention", rows, text, self.out, model_hash=model.hash)
+        _judge("retention", self.out, self.people, self.seeds)
 
 
 @dataclass
@@ -352,11 +327,8 @@ class Attention:
         share = max(self.people // len(self.seeds), 1)
         rows = [row for seed in self.seeds for row in compare(model, share, seed, marks=MARKS)]
         table, seen = summary(rows), detectability(model, self.pairs)
-        text = markdown(table, seen)
-        print(text)
-        if self.out is not None:
-            facts = provenance(model_hash=model.hash)
-            write_table("attention", {"lesions": table, "observer": seen}, text, self.out, facts)
+        both = {"lesions": table, "observer": seen}
+        _tell("attention", both, markdown(table, seen), self.out, model_hash=model.hash)
 
 
 @dataclass

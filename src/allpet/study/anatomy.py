@@ -32,7 +32,7 @@ from allpet.scan.phantom import LABELS, Canvas, Waves
 from allpet.scan.simulate import FIELD_OF_VIEW_MM
 from allpet.scan.tracers import TRACERS, typical_uptake
 from allpet.scan.units import COUNTS, MU
-from allpet.task.rivals import gaussian, truth, uniform_mu, uniform_mumap
+from allpet.task.rivals import gaussian, truth, uniform_mumap
 
 PROMPTS, SCATTER, RANDOMS, VARIATION = 500_000.0, 0.2, 0.125, 0.2
 """Of a slice; scatter of what is no randoms, randoms of all: together 30 %; root mean square of the variation."""
@@ -99,12 +99,16 @@ def scans(ct: Image, region: str, slices: int, shape: tuple[int, int], seed: int
 def estimates(model: AllPET, data: Dataset, ct: Image) -> dict[str, Estimate]:
     """Corrected trues ``(n, view, radial)`` and mu maps ``(n, row, column)`` by method; `ct`: the slices' mu maps."""
     smooth, given = gaussian(data, data)[:, 0], resample_mumap(ct, data.grid, len(data), ct.plane_mm)
-    out = {"uncorrected": (smooth, torch.zeros_like(given))}
-    out["uniform mu"] = (uniform_mu(data, data)[:, 0], uniform_mumap(data))
+    projector = Projector(data.beam, data.grid)
+
+    def corrected(mu: torch.Tensor) -> Estimate:
+        return smooth * projector(mu).exp(), mu
+
+    out = {"uncorrected": (smooth, torch.zeros_like(given)), "uniform mu": corrected(uniform_mumap(data))}
     for name, maps in (("allpet", None), ("allpet, CT given", ct)):
         result = model.apply("attenuation", data.scan(), ct=maps, samples=0)  # the scan says FDG and the region
         out[name] = (result.expected.sinogram, result.extras["-mumap"].array)  # type: ignore[union-attr]
-    out["smoothed, CT given"] = (smooth * Projector(data.beam, data.grid)(given).exp(), given)
+    out["smoothed, CT given"] = corrected(given)
     return out
 
 

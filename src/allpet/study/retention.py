@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from allpet.metrics.organ import away_from_edges
 from allpet.model import AllPET
 from allpet.report.low_dose_table import mean_and_error
 from allpet.report.tasks_table import LEAST_PIXELS, TRAINING
@@ -37,11 +38,9 @@ Indices = dict[str, float]
 
 def insides(labels: np.ndarray, pixel_mm: float) -> dict[str, np.ndarray]:
     """Where the organs of one slice are, away from their edges; small ones, air and lesions are left out."""
-    from scipy.ndimage import distance_transform_edt
-
     found = {}
     for value in np.unique(labels[labels > 0]):
-        there = distance_transform_edt(labels == value) * pixel_mm > FWHM_MM + pixel_mm / 2
+        there = away_from_edges(labels == value, pixel_mm, FWHM_MM)
         if there.sum() >= LEAST_PIXELS and LABELS[value] in TISSUES:
             found[LABELS[value]] = there
     return found

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from allpet.mask import split
 from allpet.model import AllPET
-from allpet.report.tasks_table import score
+from allpet.report.tasks_table import case_rows, score
 from allpet.scan.dataset import Dataset
 from allpet.study.cases import CASES, Case
 from allpet.task.planes import begin, parts, question
@@ -56,18 +55,14 @@ def judge(
     """A row for each case and estimate: mean and standard error over people."""
     rows = []
     for case in [case for case in CASES if case.task == "separate"] if cases is None else cases:
-        found: dict[str, list[dict[str, float]]] = {name: [] for name in NAMES}
+        found = []
         for seed in seeds:
             data = case.simulate(people, "test", seed, model.beam.shape)
-            for name, estimate in estimates(model, data).items():
-                found[name] += score(estimate, data)
-        for name, each in found.items():
-            row: dict[str, Any] = dict(case=case.name, estimate=name, n=len(each))
-            for key in KEYS:
-                values = np.array([one[key] for one in each if key in one])
-                row[key] = float(values.mean())
-                row[f"{key}_se"] = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
-            rows.append(row)
+            each = {name: score(estimate, data) for name, estimate in estimates(model, data).items()}
+            found.append(dict(each=each, doubt={}))
+        for row in case_rows(case, found):
+            scores = {name: row[name] for key in KEYS for name in (key, f"{key}_se")}
+            rows.append(dict(case=case.name, estimate=row["method"], n=row["n"]) | scores)
     return rows
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from allpet.geometry import ParallelBeam
 from allpet.metrics import energy_distance, image_features, sinogram_features
 from allpet.model import AllPET
 from allpet.model.prompt import REGIONS, TRACERS
+from allpet.report.generation_table import own_beam
 from allpet.train.samples import TrainingSet
 
 FACTORS = (1.0, 1.25, 1.5, 1.75, 2.0)
@@ -44,14 +44,14 @@ def distances(
             real = data.sinogram[mine]
             if len(real) < LEAST:
                 continue
-            beam = ParallelBeam(*model.beam.shape, float(kept["field_of_view_mm"][region]) / model.beam.bins)
+            beam = own_beam(model, prompt)
+            sinograms, images = sinogram_features(real), image_features(real, beam)
             row = []
             for factor in factors:
                 model.config["emphasis"] = {region: factor}
                 drawn = model.generate(prompt, n, seed=seed).sinogram
-                both = [energy_distance(sinogram_features(drawn), sinogram_features(real))]
-                both.append(energy_distance(image_features(drawn, beam), image_features(real, beam)))
-                row.append(sum(both) / 2)
+                both = energy_distance(sinogram_features(drawn), sinograms)
+                row.append((both + energy_distance(image_features(drawn, beam), images)) / 2)
             out.setdefault(region, []).append(row)
     finally:
         model.config = kept

@@ -33,6 +33,8 @@ LEAST = 1000
 KEPT = 500
 """Counts above the background that thinning leaves in a plane, at least: far below, a restored plane has no scale."""
 ITERATIONS = 4
+Ready = dict[int, tuple[Scan, torch.Tensor]]
+"""Scans by their number, and of each the planes that hold counts enough."""
 
 
 def own_pairs(
@@ -59,7 +61,7 @@ def own_pairs(
         attenuation for ``attenuation``.
     """
     ready = _ready(task, scans, dose_fraction)
-    beam = ParallelBeam(*size, max(working_beam(scan, *size).bin_mm for scan in ready.values()))
+    beam = ParallelBeam(*size, max(working_beam(scan, *size).bin_mm for scan, _ in ready.values()))
     return _data(task, ready, beam, dose_fraction, seed)
 
 
@@ -69,11 +71,11 @@ def own_sets(task: str, scans: Sequence[Scan], size: tuple[int, int] = (128, 128
     On a wider grid people look smaller than the adapted network is going to see them.
     """
     ready = _ready(task, scans, None)
-    return [_data(task, {k: scan}, working_beam(scan, *size), None, seed) for k, scan in ready.items()]
+    return [_data(task, {k: one}, working_beam(one[0], *size), None, seed) for k, one in ready.items()]
 
 
-def _ready(task: str, scans: Sequence[Scan], dose_fraction: float | None) -> dict[int, Scan]:
-    """The scans that hold counts enough, by their number, checked; errors as :func:`own_pairs`."""
+def _ready(task: str, scans: Sequence[Scan], dose_fraction: float | None) -> Ready:
+    """The scans that hold counts enough, checked; errors as :func:`own_pairs`."""
     if task not in TASKS:
         raise AllpetError(
             f"pairs of {task} need two scans of the same person; put them in a store (docs/store.md). "
@@ -84,20 +86,20 @@ def _ready(task: str, scans: Sequence[Scan], dose_fraction: float | None) -> dic
     words = {(scan.tracer, scan.region) for scan in scans}
     if len(words) != 1:
         raise AllpetError(f"scans of {len(words)} tracers and regions; adapt to one of them at a time")
-    ready = {k: _checked(task, scan) for k, scan in enumerate(scans)}
-    ready = {k: scan for k, scan in ready.items() if len(_full(scan))}
+    checked = [_checked(task, scan) for scan in scans]
+    ready = {k: (scan, some) for k, scan in enumerate(checked) if len(some := _full(scan))}
     if not ready:
         raise AllpetError(f"no plane has {LEAST} counts above the background; give scans with more counts")
     return ready
 
 
-def _data(task: str, ready: dict[int, Scan], beam: ParallelBeam, share: float | None, seed: int) -> Dataset:
+def _data(task: str, ready: Ready, beam: ParallelBeam, share: float | None, seed: int) -> Dataset:
     """Pairs of scans by their number, on one grid."""
     rows = [
-        _rows(task, scan, _full(scan), beam, share, np.random.default_rng([seed, k]), k) for k, scan in ready.items()
+        _rows(task, scan, some, beam, share, np.random.default_rng([seed, k]), k) for k, (scan, some) in ready.items()
     ]
     arrays = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
-    first = next(iter(ready.values()))
+    first, _ = next(iter(ready.values()))
     units = dict(sinogram=COUNTS, observed=COUNTS, background=COUNTS, image=ACTIVITY, mumap=MU, attenuation="1")
     attributes: dict[str, Any] = {
         "units": units,
