@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from allpet.cli import main
 from allpet.io import read
@@ -46,6 +47,33 @@ def test_every_task_writes_what_it_should_and_adapts(task, model, tmp_path, caps
     mine = tmp_path / "mine"
     assert main(["adapt", task, "--pairs", store, "--out", str(mine), "--max-steps", "2", "--model", str(model)]) == 0
     assert main([*words, str(mine)]) == 0
+
+
+def test_planes_are_restored_together_or_apart_as_told(model, tmp_path, capsys):
+    store, scan = str(tmp_path / "s.zarr"), str(tmp_path / "scan.hs")
+    words = ["simulate", store, "-n", "4", "--region", "brain", "--task", "low-dose", "--slice-mm", "4"]
+    assert main([*words, *SMALL, "--workers", "1"]) == 0
+    assert main(["convert", store, scan]) == 0
+    header = Path(scan).read_text()
+    assert "; allpet neighbours := no" in header  # the samples of a store need not be
+    Path(scan).write_text(header.replace("; allpet neighbours := no\n", ""))
+    found = {}
+    for source, flag in ((store, None), (store, "--neighbours"), (scan, None), (scan, "--no-neighbours")):
+        out = tmp_path / f"{len(found)}.hs"
+        words = ["apply", "low-dose", source, "--out", str(out), "--samples", "0", "--model", str(model)]
+        capsys.readouterr()
+        assert main([*words, *([flag] if flag else [])]) == 0
+        together = "together with their neighbours" in capsys.readouterr().err
+        found[Path(source).suffix, flag] = read(out).sinogram
+        assert together == (flag == "--neighbours" or (source == scan and flag is None))
+        assert read(out).neighbours == together
+    assert torch.equal(found[".zarr", None], found[".hs", "--no-neighbours"])
+    assert torch.equal(found[".zarr", "--neighbours"], found[".hs", None])
+    assert not torch.equal(found[".zarr", None], found[".hs", None])
+    words = ["apply", "low-dose", store, "--out", str(tmp_path / "o.zarr"), "--workers", "1", "--model", str(model)]
+    assert main([*words, "--neighbours"]) == 2
+    assert "--neighbours looks at all planes together; leave out --workers" in capsys.readouterr().err
+    assert not (tmp_path / "o.zarr").exists()
 
 
 def test_bad_task_commands_leave_nothing(model, tmp_path, capsys):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,6 +70,9 @@ class Apply:
     images: bool = False
     """Write the image behind the result and its standard deviation, too: -image.nii.gz, -image-std.nii.gz, and with
     --roi what attention changed: -image-change.nii.gz."""
+    neighbours: bool | None = None
+    """Restore planes together with those beside them; default: yes for the planes of one scan, no for a store of
+    slices."""
     seed: int = 0
     """Seed."""
     model: Path | None = None
@@ -106,6 +109,8 @@ class Apply:
             self._run_in_blocks(known, how)
             return
         scan = as_scan(self.source, read(self.source))
+        if self.neighbours is not None:
+            scan = replace(scan, neighbours=self.neighbours)
         if self.ct is not None:
             known["ct"] = as_image(self.ct, read(self.ct))
         if self.roi is not None:
@@ -138,8 +143,8 @@ class Apply:
             raise AllpetError(
                 f"{self.source}: only a dataset store (.zarr) is worked on block by block; convert it first"
             )
-        for name in ("ct", "roi"):
-            if getattr(self, name) is not None:
+        for name in ("ct", "roi", "neighbours"):
+            if getattr(self, name):
                 raise AllpetError(f"--{name} looks at all planes together; leave out --workers and --scheduler with it")
         model = AllPET.from_pretrained(self.model)
         extra = stated(self.seed, model.hash)

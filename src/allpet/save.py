@@ -82,7 +82,7 @@ def as_dataset(scan: Scan, path: Place, attributes: dict[str, Any]) -> Dataset:
     facts = {
         "units": units,
         "prompt": {**{name: getattr(scan, name) for name in PROMPT}, "task": None},
-        "acquisition": {name: value for name, value in known.items() if value is not None},
+        "acquisition": {name: value for name, value in known.items() if value is not None and value is not False},
         "header": {name: value for name, value in scan.header.items() if name != HEADER_KEY},
     }
     return Dataset(arrays, scan.geometry, {name: value for name, value in facts.items() if value} | attributes)

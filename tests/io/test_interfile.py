@@ -300,6 +300,21 @@ def test_unknown_keys_survive_reading_and_writing(tmp_path: Path) -> None:
     assert read(tmp_path / "again.hs").header["%Vendor Key [3]"] == "keep: me, please"
 
 
+@pytest.mark.parametrize("neighbours", [True, False])
+def test_whether_planes_are_neighbours_is_kept_and_taken_for_granted_in_files_of_others(
+    tmp_path: Path, neighbours: bool
+) -> None:
+    scan = Scan.from_array(np.ones((3, 8, 12), np.float32), 4.0, neighbours=neighbours)
+    write(scan, tmp_path / "s.hs")
+    assert read(tmp_path / "s.hs").neighbours == neighbours
+    text = (tmp_path / "s.hs").read_text()
+    assert ("; allpet neighbours := no" in text) != neighbours
+    (tmp_path / "s.hs").write_text(text.replace("; allpet neighbours := no\n", ""))
+    assert read(tmp_path / "s.hs").neighbours
+    write(scan.planes(slice(1)), tmp_path / "one.hs")
+    assert not read(tmp_path / "one.hs").neighbours
+
+
 def test_several_segments_survive(tmp_path: Path) -> None:
     changes = {"!matrix size [4]": "3", "!matrix size [3]": "{ 4, 3,3}"}
     for end in ("minimum", "maximum"):

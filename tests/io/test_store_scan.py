@@ -78,7 +78,7 @@ def test_a_scan_has_what_is_common_to_its_samples_and_factors_at_its_dose(tmp_pa
 
 def test_the_schema_knows_every_fact_of_a_scan() -> None:
     own = {"header", *PROMPT}
-    assert {field.name for field in fields(Acquired)} - own | {"plane_mm", "fwhm_mm"} == set(ACQUISITION)
+    assert {field.name for field in fields(Acquired)} - own | {"plane_mm", "neighbours", "fwhm_mm"} == set(ACQUISITION)
 
 
 positive = st.floats(0.01, 1e6, allow_nan=False)
@@ -89,6 +89,7 @@ facts = st.fixed_dictionaries(
             ("injected_mbq", "weight_kg", "height_m", "start_s", "duration_s", "counts_per_unit"), positive
         ),
         **dict.fromkeys(("plane_mm", "fwhm_mm", "dose_fraction"), positive),
+        "neighbours": st.booleans(),
         "sex": st.sampled_from(["F", "M", "O"]),
         "decay_reference": st.sampled_from(["injection", "start", "none"]),
         "header": st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=3).filter(

@@ -58,7 +58,7 @@ def judged(folder, tmp_path_factory):
     place = tmp_path_factory.mktemp("judged")
     tiny().save_pretrained(place / "base")
     learned: list[list[str]] = []
-    stacked, adapt = patients.stacked, patients.adapt
+    stacked, adapt, train = patients.stacked, patients.adapt, patients.train
 
     def noted(slices, seed):
         assert len(slices) == 2 and len({truth.subject for truth in slices}) == 1
@@ -72,12 +72,17 @@ def judged(folder, tmp_path_factory):
         assert len(pairs.question.told[:, 2].unique()) == len(learned[-1])  # each scan on its own grid
         return adapt(task, pairs, out, None, 2, **options)
 
+    def trained(pairs, out, recipe, minutes, **options):
+        assert len(pairs) == 2 * len(learned[-1])  # the same pairs
+        return train(pairs, out, recipe, None, 1, **options)
+
     seen: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(patients, "FOLDS", FOLDS)
         patch.setattr(low_dose_table, "WIDTHS", (1.0, 2.0))
         patch.setattr(patients, "stacked", noted)
         patch.setattr(patients, "adapt", quick)
+        patch.setattr(patients, "train", trained)
         model = AllPET.from_pretrained(place / "base")
         rows = patients.judge(model, folder, 1.0, place, offsets=(0, 1), fractions=(0.05,), said=lambda _: None)
     return rows, learned
@@ -86,7 +91,7 @@ def judged(folder, tmp_path_factory):
 def test_every_patient_is_tested_once_by_a_model_that_never_saw_them(folder, judged):
     rows, learned = judged
     names = sorted(path.name for path in folder.iterdir())
-    methods = ("input", "Gaussian", patients.SHIPPED, patients.ADAPTED)
+    methods = ("input", "Gaussian", patients.PLAIN, patients.SHIPPED, patients.ADAPTED)
     assert len(learned) == FOLDS and {row["method"] for row in rows} == set(methods)
     for name in methods:
         assert sorted(row["subject"] for row in rows if row["method"] == name) == names
@@ -106,7 +111,7 @@ def test_the_adapted_model_is_used_and_the_table_says_what_it_gained(judged, fol
     monkeypatch.setattr(sys, "argv", words)
     assert study.main() == 0
     text = capsys.readouterr().out
-    assert text == (tmp_path / "out" / "patients.md").read_text() and text.count("| 1/20 |") == 4
+    assert text == (tmp_path / "out" / "patients.md").read_text() and text.count("| 1/20 |") == 5
     error = own.std(ddof=1) / len(own) ** 0.5
     assert f"| {patients.ADAPTED} | {own.mean():.2f} ± {error:.2f} |" in text and f" | {PEOPLE} |\n" in text
     assert f"1/20: {(own - shipped).mean():+.2f} ±" in text

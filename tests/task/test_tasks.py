@@ -8,6 +8,7 @@ import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam, RingBeam
+from allpet.model.prompt import TASKS as WORDS
 from allpet.model.translator import WATER
 from allpet.scan import Image, Scan
 from allpet.scan.dynamic import Dynamic
@@ -97,6 +98,28 @@ def test_delayed_decays_and_says_it_is_a_prediction():
     assert result.expected.start_s == 7200.0 and scan.start_s == 3600.0
     retention = result.extras["-retention"]
     assert retention.unit == "%" and retention.array.shape == (2, 32, 32)
+
+
+def test_the_retention_index_is_over_the_first_image_as_far_corrected_as_the_later_one():
+    model, scan = tiny(), replace(scan_of(ParallelBeam(32, 32, 8.0)), region="abdomen")
+    model.config["regions"], model.familiar = ["abdomen"], None
+
+    def answers(views, question):
+        low = (question.task == 1 + WORDS.index("low-dose"))[:, None, None]
+        assert bool((question.task == question.task[0]).all())
+        mean = torch.where(low, 1.5 * views.image, 3 * views.image * question.decay[:, None, None])
+        return torch.stack([mean, 0 * mean], dim=1), torch.full((len(views), 2, 32, 32), 0.1)
+
+    model.translator_of = lambda task: answers
+    inside = slice(12, 20)
+
+    def index(scan):
+        found = model.apply("delayed", scan, delay_minutes=60.0, samples=0).extras["-retention"].array
+        return found[:, inside, inside]
+
+    assert torch.allclose(index(scan), torch.tensor(100.0), atol=1e-2)  # 3 / 1.5, decay taken off
+    untold = index(replace(scan, region=None))  # there the first image is the restored one
+    assert torch.allclose(untold, torch.tensor(200.0), atol=1e-2)
 
 
 def test_converted_scans_are_the_other_tracer_s():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,7 @@ class Work:
 
     def result(self, model: AllPET, store: Store, first: int, stop: int) -> Result:
         """The task's result for samples `first` to `stop` - 1."""
-        scan = as_scan(store, slice(first, stop), self.facts)
+        scan = replace(as_scan(store, slice(first, stop), self.facts), neighbours=False)
         return model.apply(self.task, scan, seed=self.seed, first_plane=first, **self.options)
 
 
@@ -112,6 +112,8 @@ def apply_stores(
     key = {"apply": task, "source": work.identity, "seed": seed, "model": model.hash, **options}
     markers = build_stores(job, facts, workers, progress, resume_key=key, scheduler=scheduler)
     notes = [note for marker in markers for note in marker.get("facts", {}).get("notes", ())]
+    if store.attributes.get("acquisition", {}).get("neighbours"):
+        notes.append("planes are restored one by one, for a block does not know those beside it")
     return [job.outputs[""], *(job.outputs[side] for side in sides)], merged(notes)
 
 

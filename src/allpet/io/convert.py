@@ -135,7 +135,14 @@ def _span1(src: Path, dst: Path, start_s: float | None, stop_s: float | None) ->
             histogram.flush()
         known = facts(source, tally)
         known["header"] |= stored.as_header() | {HEADER_KEY: json.dumps(provenance())}
-        like = Scan(torch.zeros(1, *scanner.beam.shape), scanner.beam, COUNTS, plane_mm=scanner.ring_mm, **known)
+        like = Scan(
+            torch.zeros(1, *scanner.beam.shape),
+            scanner.beam,
+            COUNTS,
+            plane_mm=scanner.ring_mm,
+            neighbours=True,
+            **known,
+        )
         for k, part in enumerate(parts):
             own = {"part of": dst.name} if k else {}
             text = sinogram_header(like, shape[0], part.with_suffix(".s").name, own, "<u2")

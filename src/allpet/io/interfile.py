@@ -102,6 +102,7 @@ def read_sinogram(path: Path | str) -> Scan:
         **factors,
         counts_per_unit=None if scale is None else torch.tensor(scale, dtype=torch.float64),
         plane_mm=_plane_mm(header, stored),
+        neighbours=planes > 1 and len(stored.planes) == 1 and header.own("neighbours") != "no",
         fwhm_mm=header.own_number("radial resolution (mm)"),
         header=rest,
         **known,

@@ -162,6 +162,7 @@ def sinogram_header(scan: Scan, n: int, data_name: str, own: dict[str, Any] | No
     ]
     notes = {
         "unit": scan.unit,
+        "neighbours": None if scan.neighbours or n == 1 else "no",
         "counts per unit": _scale(scan.counts_per_unit),
         "radial resolution (mm)": scan.fwhm_mm,
         "block": getattr(scan.geometry, "block", None),

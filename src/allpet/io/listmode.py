@@ -241,6 +241,7 @@ def read_listmode(path: Path | str, start_s: float | None = None, stop_s: float 
         normalisation=torch.from_numpy(pairs[:, None, None] * scanner.beam.live()),
         delayeds=torch.from_numpy(histograms[1]),
         plane_mm=scanner.ring_mm / 2,
+        neighbours=True,
         **facts(source, tally),
     )
 

@@ -288,6 +288,7 @@ def _scan(path: Path, header: Any, tally: Tally) -> Scan:
         normalisation=tensors[1],
         delayeds=tensors[2] if tally.has_delayeds else None,
         plane_mm=scanner.plane_mm,
+        neighbours=True,
         **_facts(header, tally),
     )
 

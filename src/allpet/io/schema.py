@@ -40,6 +40,7 @@ ACQUISITION = (
     "decay_reference",
     "dose_fraction",
     "plane_mm",
+    "neighbours",
     "fwhm_mm",
 )
 """What the attribute `acquisition` may state for all samples: fields of :class:`allpet.scan.Scan`."""

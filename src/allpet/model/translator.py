@@ -163,6 +163,13 @@ class Translator(nn.Module):
         """Weights."""
         return sum(p.numel() for p in self.parameters())
 
+    def condition(self, numbers: torch.Tensor, question: Ask) -> torch.Tensor:
+        """Numbers ``(n, k)`` and the words of a question as a vector ``(n, n_cond)``."""
+        vector: torch.Tensor = self.embed(numbers)
+        for table, name in zip(self.words, ("task", "tracer", "to", "region"), strict=True):
+            vector = vector + table(getattr(question, name))
+        return vector
+
     def forward(self, views: Views, question: Ask) -> tuple[torch.Tensor, torch.Tensor]:
         """Both results and their standard deviations, each ``(n, 2, bins, bins)``, >= 0, in units of the scan.
 
@@ -170,20 +177,18 @@ class Translator(nn.Module):
         """
         seen = views.stack()
         x = F.pixel_unshuffle(torch.sign(seen) * torch.log1p(seen.abs()), 2)
-        place = _positions(x.shape[-1], x.device).expand(len(x), -1, -1, -1)
-        vector = self.embed(question.told)
-        for table, name in zip(self.words, ("task", "tracer", "to", "region"), strict=True):
-            vector = vector + table(getattr(question, name))
+        place = positions(x.shape[-1], x.device).expand(len(x), -1, -1, -1)
+        vector = self.condition(question.told, question)
         x = torch.cat([x, place], dim=1).contiguous(memory_format=torch.channels_last)
         with autocast(x.device, self.precision):
             out = self.unet(x, F.silu(vector))
         change, more, first, second = F.pixel_shuffle(out.float(), 2).unbind(1)
-        mean = _answer(views.image, change, more, question)
+        mean = answer(views.image, change, more, question)
         spread = torch.stack([first, second], dim=1).clamp(-6, 6).exp() * SPREAD * (0.2 + mean.detach().sqrt())
         return mean, spread * torch.stack([torch.ones_like(first), mean[:, 1].detach() > 0], dim=1)
 
 
-def _answer(image: torch.Tensor, change: torch.Tensor, more: torch.Tensor, question: Ask) -> torch.Tensor:
+def answer(image: torch.Tensor, change: torch.Tensor, more: torch.Tensor, question: Ask) -> torch.Tensor:
     """The network's two numbers in every pixel, as the task's physics has them, ``(n, 2, bins, bins)``."""
     column = (slice(None), None, None)
     task = question.task[column]
@@ -197,7 +202,7 @@ def _answer(image: torch.Tensor, change: torch.Tensor, more: torch.Tensor, quest
     return torch.stack([first, torch.where(separate, image - share * image, 0.0)], dim=1)
 
 
-def _positions(size: int, device: torch.device) -> torch.Tensor:
+def positions(size: int, device: torch.device) -> torch.Tensor:
     """x, y and radius of every pixel, ``(3, size, size)`` in about [-1, 1]."""
     axis = (torch.arange(size, device=device) - (size - 1) / 2) * (2 / size)
     x, y = axis[None, :].expand(size, -1), -axis[:, None].expand(-1, size)

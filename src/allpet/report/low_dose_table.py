@@ -79,13 +79,14 @@ def simulated_people(people: int, split: str, seed: int = 0, regions: Sequence[s
     return out
 
 
-def patient_slices(folder: Path, offset: int = 0) -> list[Truth]:
+def patient_slices(folder: Path, offset: int = 0, relative: bool = False) -> list[Truth]:
     """A slice through the tumour of each STS patient, projected to 500,000 counts (no attenuation, no background).
 
     Parameters
     ----------
     folder : holds ``STS_*/PET_image.nii.gz`` and ``PET_mask.nii.gz``. offset : slices away from the
-        tumour's largest one (another slice of the same patient for tuning).
+        tumour's largest one (another slice of the same patient for tuning). relative : as many counts as the slice has
+        beside 500,000 of the tumour's largest one, as in one scan.
     """
     import nibabel as nib
 
@@ -105,7 +106,8 @@ def patient_slices(folder: Path, offset: int = 0) -> list[Truth]:
         beam = ParallelBeam(128, 128, wide / 120)
         fine = _resampled(plane, pixel, beam.image_grid(beam.bins * OVERSAMPLING))
         ideal = torch.from_numpy(ideal_projection(fine[None], beam, fwhm_mm=1e-3))
-        expected = ideal * (FULL_COUNTS / ideal.sum())
+        share = float(plane.sum() / volume[:, :, middle].clip(0).sum()) if relative else 1.0
+        expected = ideal * (share * FULL_COUNTS / ideal.sum())
         zero, one = torch.zeros_like(expected), torch.ones_like(expected)
         marked = _resampled(mask[:, :, here].astype(np.float32), pixel, beam.image_grid())
         tumour = torch.from_numpy(marked > 0.5)[None]

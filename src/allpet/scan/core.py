@@ -101,6 +101,8 @@ class Scan(Acquired):
     counts_per_unit : counts per kBq/mL*mm at efficiency 1: a number, one for each plane where they differ (float64
         ``(n,)``), or None if uncalibrated.
     plane_mm : distance between planes in mm.
+    neighbours : whether each plane lies next to the one before it in the same body, as those of one scan do and the
+        samples of a data set do not.
     fwhm_mm : resolution along the radial axis (full width at half maximum of a Gaussian) in mm, or None.
     dynamic : frames in counts that go with the scan, or None.
     """
@@ -115,6 +117,7 @@ class Scan(Acquired):
     randoms: torch.Tensor | None = None
     counts_per_unit: float | torch.Tensor | None = None
     plane_mm: float = 1.0
+    neighbours: bool = False
     fwhm_mm: float | None = None
     dynamic: Dynamic | None = None
 

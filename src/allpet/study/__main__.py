@@ -5,9 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from tyro.conf import subcommand
@@ -15,22 +14,7 @@ from tyro.conf import subcommand
 from allpet.errors import AllpetError
 from allpet.provenance import RUNNING, provenance
 from allpet.report.table import write_table
-
-
-def _tell(name: str, rows: Any, text: str, out: Path | None, **facts: Any) -> None:
-    """Print a table, and write it to a folder where one is given."""
-    print(text)
-    if out is not None:
-        write_table(name, rows, text, out, provenance(**facts))
-
-
-def _judge(name: str, out: Path | None, *given: Any) -> None:
-    """What a study's ``judge`` makes of the shipped weights."""
-    from allpet.model import AllPET
-
-    study, model = import_module(f"allpet.study.{name}"), AllPET.from_pretrained()
-    rows = study.judge(model, *given)
-    _tell(name, rows, study.markdown(rows), out, model_hash=model.hash)
+from allpet.study.judged import Anatomy, Heldout, Neighbours, Patients, Retention, Separation, Strange, tell
 
 
 @dataclass
@@ -86,7 +70,7 @@ class Masks:
         if self.n < 2 or self.size < 8:
             raise AllpetError(f"{self.n} masks of size {self.size}; at least 2 of size 8 can be compared")
         rows = diversity(self.n, self.size)
-        _tell("masks", rows, markdown(rows), self.out)
+        tell("masks", rows, markdown(rows), self.out)
 
 
 @dataclass
@@ -114,7 +98,7 @@ class Synthetic:
 
         simulate_all(self.data, self.real)
         rows = compare(self.data, self.model, self.real, self.synthetic, self.minutes, self.seeds)
-        _tell("synthetic", rows, markdown(rows), self.out)
+        tell("synthetic", rows, markdown(rows), self.out)
 
 
 @dataclass
@@ -171,105 +155,29 @@ class Lowshot:
 
         train_base(self.pairs, self.out / "base", self.base_minutes)
         rows = curve(self.out / "base", self.out, self.counts, self.minutes)
-        _tell("lowshot", rows, markdown(rows), self.out)
+        tell("lowshot", rows, markdown(rows), self.out)
 
 
 @dataclass
-class Strange:
-    """Do the warnings tell wrong tracers, cut-off scans and a phantom from usual scans?"""
+class Bridge:
+    """A diffusion bridge for the tasks beside the regressor, both trained from scratch for the same time."""
 
-    people: int = 16
-    """Test people of each region and tracer."""
-    out: Path | None = None
-    """Folder for strange.json and strange.md."""
-
-    def run(self) -> None:
-        _judge("strange", self.out, self.people)
-
-
-@dataclass
-class Separation:
-    """Where the error of separation comes from: true shares, or the true sum, in place of the estimated ones."""
-
+    pairs: tuple[Path, ...]
+    """Stores of pairs; those of low dose, delayed and convert are used."""
+    out: Path
+    """Folder for the runs and the table; an interrupted command goes on there."""
+    minutes: float = 20.0
+    """Processor time of each training."""
     people: int = 8
     """Test people of each case and seed."""
     seeds: tuple[int, ...] = (11, 12, 13)
     """Seeds of the people."""
-    out: Path | None = None
-    """Folder for separation.json and separation.md."""
 
     def run(self) -> None:
-        _judge("separation", self.out, self.people, self.seeds)
+        from allpet.study.bridge import compare, markdown
 
-
-@dataclass
-class Heldout:
-    """How likely is one half of a list-mode scan, given what each method makes of the other?"""
-
-    scan: Path
-    """List mode (.l, with its header beside it)."""
-    middle_s: float = 0.3
-    """Where the scan is cut in two."""
-    out: Path | None = None
-    """Folder for heldout.json and heldout.md."""
-
-    def run(self) -> None:
-        from allpet.model import AllPET
-        from allpet.study.heldout import judge, markdown
-
-        model = AllPET.from_pretrained()
-        rows, cost = judge(model, self.scan, self.middle_s)
-        _tell("heldout", [*rows, cost], markdown(rows, cost), self.out, model_hash=model.hash)
-
-
-@dataclass
-class Patients:
-    """Low dose on real patients, five-fold: the shipped model, and the one adapted on the other patients' scans."""
-
-    patients: Path
-    """Folder with STS_*/PET_image.nii.gz and PET_mask.nii.gz."""
-    minutes: float = 2.5
-    """Processor time of each fold's adaptation."""
-    out: Path | None = None
-    """Folder for the adapted models, patients.json and patients.md; an interrupted command goes on there."""
-
-    def run(self) -> None:
-        from tempfile import TemporaryDirectory
-
-        with TemporaryDirectory() as temporary:
-            _judge("patients", self.out, self.patients, self.minutes, self.out or Path(temporary))
-
-
-@dataclass
-class Anatomy:
-    """Attenuation correction on the anatomy of two CT volumes that the model never saw."""
-
-    ct: Path
-    """Folder with chest_ct_hu.nii.gz and abdomen_ct_hu.nii.gz, in HU."""
-    slices: int = 8
-    """Slices of each volume."""
-    out: Path | None = None
-    """Folder for anatomy.json and anatomy.md."""
-
-    def run(self) -> None:
-        if self.slices < 1:
-            raise AllpetError(f"{self.slices} slices; at least 1 of each volume is needed")
-        _judge("anatomy", self.out, self.ct, self.slices)
-
-
-@dataclass
-class Retention:
-    """Retention indices of organs: allpet's beside the population's, and what no method can know."""
-
-    people: int = 8
-    """Test people of each case and seed."""
-    seeds: tuple[int, ...] = (11, 12, 13)
-    """Seeds of the people."""
-    out: Path | None = None
-    """Folder for retention.json and retention.md."""
-
-    def run(self) -> None:
-        _judge("retention", self.out, self.people, self.seeds)
+        rows = compare(self.pairs, self.out, self.minutes, self.people, self.seeds)
+        tell("bridge", rows, markdown(rows), self.out)
 
 
 @dataclass
@@ -328,7 +236,7 @@ class Attention:
         rows = [row for seed in self.seeds for row in compare(model, share, seed, marks=MARKS)]
         table, seen = summary(rows), detectability(model, self.pairs)
         both = {"lesions": table, "observer": seen}
-        _tell("attention", both, markdown(table, seen), self.out, model_hash=model.hash)
+        tell("attention", both, markdown(table, seen), self.out, model_hash=model.hash)
 
 
 @dataclass
@@ -354,10 +262,12 @@ Study = (
     | Annotated[Pairs, subcommand("pairs")]
     | Annotated[Plain, subcommand("plain")]
     | Annotated[Lowshot, subcommand("lowshot")]
+    | Annotated[Bridge, subcommand("bridge")]
     | Annotated[Strange, subcommand("strange")]
     | Annotated[Separation, subcommand("separation")]
     | Annotated[Heldout, subcommand("heldout")]
     | Annotated[Patients, subcommand("patients")]
+    | Annotated[Neighbours, subcommand("neighbours")]
     | Annotated[Anatomy, subcommand("anatomy")]
     | Annotated[Retention, subcommand("retention")]
     | Annotated[Attention, subcommand("attention")]

@@ -42,13 +42,14 @@ class Gather:
         look = partial(part.seen.look, part.grid, self.model.need("restorer").projector)
         self.verdicts.append(self.model.familiar(look, tracer, self.words.region))
 
-    def trusted(self, part: Part, mean: torch.Tensor) -> torch.Tensor:
+    def trusted(self, part: Part, mean: torch.Tensor, task: str | None = None) -> torch.Tensor:
         """The translator's image of planes just looked at, but the restored one where they are unfamiliar, or where it
         is not told a tracer that it knows and the region.
 
-        An adapted translator is trusted everywhere: it was made for such scans.
+        An adapted translator is trusted everywhere: it was made for such scans. `task`: what it was asked, by default
+        what is gathered for.
         """
-        if self.task in self.model.adapted:
+        if (self.task if task is None else task) in self.model.adapted:
             return mean
         if self.words.tracer not in self.model.tracers or self.words.region is None:
             return part.seen.views.image

@@ -14,6 +14,7 @@ import torch
 from allpet.errors import AllpetError
 from allpet.mask.region import Region
 from allpet.model.prompt import TRACERS as WORDS
+from allpet.model.restorer import gaussian_blur
 from allpet.scan.core import Image, Scan
 from allpet.scan.kinetics import ISOTOPES
 from allpet.scan.simulate import find_tracer_word
@@ -37,8 +38,9 @@ from allpet.task.point import Pointed
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET, Result
 
-SEEN = 0.1
-"""Uptake, in units of the scan, below which a retention index says nothing."""
+SEEN, SMOOTH = 0.05, 1.0
+"""Uptake, in units of the scan, below which a retention index says nothing; standard deviation in pixels of the
+smoothing of both images before their ratio is taken."""
 DELAYS = (10.0, 240.0)
 """Minutes between the frames that can be asked for."""
 
@@ -161,7 +163,8 @@ def _predict(
     check_samples(samples)
     if words.region is None:
         notes.append("the region is unknown: name it in the prompt for a better prediction")
-    translator, factor = model.translator_of(task), temper(model, task, "sinogram")
+    translator, corrector = model.translator_of(task), model.translator_of("low-dose")
+    factor = temper(model, task, "sinogram")
     gather, pointed = Gather(model, task, words, images), Pointed(model, task, scan, roi, seed)
     expected, spread, change = [], [], []
     for part in parts(model, scan, scan.attenuation, progress, first_plane=first_plane):
@@ -175,8 +178,11 @@ def _predict(
         pointed.keep(part, without[:, 0], image, doubt[:, 0])
         gather.keep(part, image, doubt[:, 0])
         expected.append(part.ratio(image, model) * part.trues())
-        own = part.seen.views.image * decay
-        change.append(torch.where(own > SEEN, 100 * (image / own.clamp_min(SEEN) - 1), 0.0))
+        if task == "delayed":
+            with torch.no_grad():
+                now = corrector(part.seen.views, question("low-dose", words, part))[0][:, 0]
+            own = gather.trusted(part, now, "low-dose") * decay  # as far corrected as the later image is
+            change.append(_index(own, image))
         if samples:
             spread.append(part.deviation(image, doubt[:, 0], samples, seed, model) * factor)
     result = bare(scan.with_sinogram(torch.cat(expected), background=None))
@@ -187,3 +193,9 @@ def _predict(
         known = {**scan.acquired(), "decay_reference": None}
         extras["-retention"] = Image(torch.cat(change), grid, "%", plane_mm=scan.plane_mm, **known)
     return gather.result(result, std, notes, pointed, extras)
+
+
+def _index(first: torch.Tensor, later: torch.Tensor) -> torch.Tensor:
+    """Retention index in percent of two images ``(n, bins, bins)``, the first one decayed to the later's time."""
+    first, later = (gaussian_blur(x, SMOOTH) for x in (first, later))
+    return torch.where(first > SEEN, 100 * (later / first.clamp_min(SEEN) - 1), 0.0)

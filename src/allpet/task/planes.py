@@ -19,11 +19,13 @@ from allpet.scan.core import Scan
 from allpet.scan.randoms import with_randoms
 from allpet.scan.tracers import TRACERS
 from allpet.scan.units import COUNTS
+from allpet.task.neighbours import LEAST, half_of, together
 from allpet.task.put_back import put_back
 from allpet.task.seen import Counts, Frames, Seen, see
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET
+    from allpet.model.restorer import Restorer
 
 Progress = Callable[[int, int], None]
 PLANES = 4
@@ -56,6 +58,8 @@ def begin(task: str, model: AllPET, scan: Scan, prompt: str | None, notes: list[
         raise AllpetError(f"{task} takes prompts; this scan has bins below zero (was a background subtracted?)")
     if scan.background is None and scan.delayeds is None:
         notes.append("no background (randoms, scatter) is known: all counts are taken for trues")
+    if in_touch(scan):
+        notes.append(f"planes are restored together with their neighbours, {scan.plane_mm:g} mm apart")
     if scan.background is None and scan.delayeds is not None:
         scan = with_randoms(scan)
     tracers, _, rest = (scan.tracer or "").partition(" + ")
@@ -153,7 +157,7 @@ def parts(
     frames: bool = False,
     first_plane: int = 0,
 ) -> Iterator[Part]:
-    """Restore the scan a few planes at a time.
+    """Restore the scan a few planes at a time; neighbouring ones together (:mod:`allpet.task.neighbours`).
 
     Parameters
     ----------
@@ -161,28 +165,68 @@ def parts(
     first_plane : number of the scan's first plane where it is a part of a longer one.
     """
     restorer = model.need("restorer")
-    beam = working_beam(scan, *model.beam.shape)
-    carrier = Carrier(scan.geometry, beam)
+    carrier = Carrier(scan.geometry, working_beam(scan, *model.beam.shape))
+    whole, total = None, len(scan)
+    if in_touch(scan):
+        whole = _together(restorer, scan, attenuation, carrier, first_plane, progress)
+    for start in range(0, total, PLANES):
+        some = slice(start, start + PLANES)
+        part, efficiency, background, coarse, peak = _coarse(scan, attenuation, carrier, some)
+        moving = _moving(part, carrier) if frames and part.dynamic is not None else None
+        seen = see(restorer, coarse, moving, None if whole is None else whole[some] * peak)
+        yield Part(part, background, efficiency, carrier, coarse, seen, start, peak, first_plane)
+        if progress:
+            done = min(start + PLANES, total)
+            progress(done if whole is None else (total + done) // 2, total)
+
+
+def in_touch(scan: Scan) -> bool:
+    """Whether the scan's planes are restored together with their neighbours."""
+    return scan.neighbours and len(scan) >= LEAST
+
+
+def _coarse(
+    scan: Scan, attenuation: torch.Tensor | None, carrier: Carrier, some: slice
+) -> tuple[Scan, torch.Tensor, torch.Tensor, Counts, float]:
+    """Some planes, their efficiency and background, all of it on the model's grid, and the peak of efficiency there."""
+    part = scan.planes(some)
+    normal = torch.ones_like(part.sinogram) if part.normalisation is None else part.normalisation
+    factors = None if attenuation is None else attenuation[some]
+    efficiency = normal if factors is None else normal * factors
+    background = torch.zeros_like(part.sinogram) if part.background is None else part.background
+    seen, eff, back = (carrier.down(x) for x in (part.sinogram, efficiency, background))
+    peak = float(eff.amax()) or 1.0
+    depth = None
+    if factors is not None:
+        lost = eff / carrier.down(normal).clamp_min(1e-9)
+        depth = -torch.where(eff > 1e-3 * peak, lost, 1.0).clamp(1e-6, 1).log()
+    pitch = torch.full((len(part),), carrier.model.bin_mm)
+    return part, efficiency, background, Counts(seen, eff / peak, back, pitch, depth), peak
+
+
+@torch.no_grad()
+def _together(
+    restorer: Restorer,
+    scan: Scan,
+    attenuation: torch.Tensor | None,
+    carrier: Carrier,
+    first_plane: int,
+    progress: Progress | None,
+) -> torch.Tensor:
+    """Emission of all planes at efficiency 1, each with what it shares with its neighbours."""
+    found: list[tuple[torch.Tensor, torch.Tensor]] = []
     for start in range(0, len(scan), PLANES):
         some = slice(start, start + PLANES)
-        part = scan.planes(some)
-        n = len(part)
-        normal = torch.ones_like(part.sinogram) if part.normalisation is None else part.normalisation
-        factors = None if attenuation is None else attenuation[some]
-        efficiency = normal if factors is None else normal * factors
-        background = torch.zeros_like(part.sinogram) if part.background is None else part.background
-        seen, eff, back = (carrier.down(x) for x in (part.sinogram, efficiency, background))
-        peak = float(eff.amax()) or 1.0
-        depth = None
-        if factors is not None:
-            lost = eff / carrier.down(normal).clamp_min(1e-9)
-            depth = -torch.where(eff > 1e-3 * peak, lost, 1.0).clamp(1e-6, 1).log()
-        coarse = Counts(seen, eff / peak, back, torch.full((n,), beam.bin_mm), depth)
-        moving = _moving(part, carrier) if frames and part.dynamic is not None else None
-        seen_now = see(restorer, coarse, moving)
-        yield Part(part, background, efficiency, carrier, coarse, seen_now, start, peak, first_plane)
+        part, _, _, coarse, peak = _coarse(scan, attenuation, carrier, some)
+        half = carrier.down(half_of(part.sinogram, first_plane + start))
+        both = [
+            restorer(counts, coarse.efficiency, background, coarse.bin_mm) / (share * peak)
+            for counts, background, share in ((coarse.counts, coarse.background, 1), (half, coarse.background / 2, 0.5))
+        ]
+        found.append((both[0], both[1]))
         if progress:
-            progress(min(start + PLANES, len(scan)), len(scan))
+            progress(min(start + PLANES, len(scan)) // 2, len(scan))
+    return together(*(torch.cat(planes) for planes in zip(*found, strict=True)))
 
 
 def _moving(part: Scan, carrier: Carrier) -> Frames:

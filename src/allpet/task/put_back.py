@@ -7,6 +7,23 @@ import math
 import torch
 
 
+def spectrum_of(strip: torch.Tensor) -> torch.Tensor:
+    """Fourier coefficients of the double cover of sinograms ``(n, views, bins)``, ``(n, 2 views, bins // 2 + 1)``."""
+    return torch.fft.rfft2(torch.cat([strip, strip.flip(-1)], dim=-2), norm="ortho")
+
+
+def strip_of(spectrum: torch.Tensor, views: int, bins: int) -> torch.Tensor:
+    """Sinograms ``(n, views, bins)`` of such coefficients."""
+    return torch.fft.irfft2(spectrum, s=(2 * views, bins), norm="ortho")[..., :views, :]
+
+
+def dyadic(rows: int, columns: int) -> torch.Tensor:
+    """Number of the dyadic band that each of these coefficients is in, from 0, int64 ``(rows, columns)``."""
+    along = (torch.fft.fftfreq(rows, 1 / rows).abs() + 1).log2().floor().long()
+    across = (torch.arange(columns) + 1.0).log2().floor().long()
+    return along[:, None] * (int(across.max()) + 1) + across[None, :]
+
+
 def put_back(counts: torch.Tensor, estimate: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
     """Add to an estimate what the data hold beyond it, frequency band by frequency band.
 
@@ -21,17 +38,14 @@ def put_back(counts: torch.Tensor, estimate: torch.Tensor, live: torch.Tensor) -
     spread = (estimate + 0.01 * estimate.mean(dim=(-2, -1), keepdim=True)).clamp_min(1e-6).sqrt()
     white = (counts - estimate) / spread * live
     share = live.double().mean(dim=(-2, -1)).clamp_min(1e-6).float()
-    spectrum = torch.fft.rfft2(torch.cat([white, white.flip(-1)], dim=-2), norm="ortho")
+    spectrum = spectrum_of(white)
     power = spectrum.abs().square() / (2 * share[:, None, None])
-    rows, columns = spectrum.shape[-2:]
-    along = (torch.fft.fftfreq(rows, 1 / rows).abs() + 1).log2().floor()
-    across = (torch.arange(columns) + 1.0).log2().floor()
-    bands = (along[:, None] * 64 + across[None, :]).long()
+    bands = dyadic(*spectrum.shape[-2:])
     gain = torch.zeros_like(power)
     for band in bands.unique():
         inside = bands == band
         mean = power[:, inside].mean(dim=1)
         noise = 1 + 3 * math.sqrt(2 / int(inside.sum()))
         gain[:, inside] = ((mean - noise) / mean.clamp_min(1e-6)).clamp_min(0)[:, None]
-    change = torch.fft.irfft2(spectrum * gain, s=(rows, white.shape[-1]), norm="ortho")[..., : white.shape[-2], :]
+    change = strip_of(spectrum * gain, *white.shape[-2:])
     return (estimate + change * spread * live).clamp_min(0)

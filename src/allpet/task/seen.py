@@ -84,10 +84,14 @@ class Seen:
 
 
 @torch.no_grad()
-def see(restorer: Restorer, scan: Counts, frames: Frames | None = None) -> Seen:
-    """Restore the planes, and dynamic frames where there are any, and put them into the network's units."""
+def see(restorer: Restorer, scan: Counts, frames: Frames | None = None, emission: torch.Tensor | None = None) -> Seen:
+    """Restore the planes, and dynamic frames where there are any, and put them into the network's units.
+
+    `emission`: counts at efficiency 1 ``(n, views, bins)`` where they are restored already.
+    """
     scale, first = restorer.start(scan.counts, scan.efficiency, scan.background)
-    emission = restorer(scan.counts, scan.efficiency, scan.background, scan.bin_mm, (scale, first))
+    if emission is None:
+        emission = restorer(scan.counts, scan.efficiency, scan.background, scan.bin_mm, (scale, first))
     bins = emission.shape[-1]
     unit = emission.mean(dim=(-2, -1)).clamp_min(1e-6) * (2 / bins)
     column = (slice(None), None, None)

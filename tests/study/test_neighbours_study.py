@@ -1,0 +1,99 @@
+"""The study of neighbouring planes: the same counts for all methods, the right planes judged, gains as printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from allpet.report.low_dose_table import patient_slices
+from allpet.scan import Scan
+from allpet.study import __main__ as study
+from allpet.study import neighbours
+from allpet.study.heldout import across
+from allpet.study.neighbours import APART, TOGETHER, images, judged, stack, widths
+from model_support import tiny
+from study.test_patients import write_patients
+
+OFFSETS = (-2, -1, 0, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("patients")
+    write_patients(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def patients(folder):
+    return list(zip(*(patient_slices(folder, k, relative=True) for k in OFFSETS), strict=True))
+
+
+@pytest.fixture(autouse=True)
+def three_in_the_middle(monkeypatch):
+    monkeypatch.setattr(neighbours, "MIDDLE", slice(1, 4))
+
+
+def test_planes_of_a_patient_keep_their_share_of_the_counts(folder, patients):
+    alone = [float(truth.expected.sum()) for truth in patient_slices(folder, 2)]
+    assert alone == pytest.approx([500_000] * len(alone), rel=1e-4)
+    for planes in patients:
+        sums = [float(truth.expected.sum()) for truth in planes]
+        assert sums[2] == pytest.approx(500_000, rel=1e-4) and max(sums) == sums[2]  # the tumour is in it
+        assert 0.5 < min(sums) / sums[2] < 0.98
+    scan = stack(patients[0], 0.1, 3)
+    assert isinstance(scan, Scan) and scan.neighbours and len(scan) == 5 and scan.dose_fraction == 0.1
+    assert len({float(plane.sum()) for plane in scan.sinogram}) == 5
+
+
+def test_smoothing_across_planes_keeps_a_constant_and_halves_noise():
+    flat = torch.full((7, 2, 2), 3.0)
+    assert torch.allclose(across(flat, 1.5), flat) and across(flat, 0) is flat
+    spike = torch.zeros(7, 1, 1)
+    spike[3] = 1
+    assert float(across(spike, 1.0)[3]) == pytest.approx(0.399, abs=0.01)
+    assert torch.allclose(across(spike, 1.0), across(spike, 1.0).flip(0))
+
+
+def test_scores_are_of_the_middle_planes_and_roughness_is_over_the_truths(patients):
+    planes = patients[0]
+    exact = torch.cat([truth.expected for truth in planes])
+    true = images(exact, planes)
+    right = judged(exact, planes, true)
+    assert right["rough"] == pytest.approx(1, abs=1e-4) and right["bias"] == pytest.approx(0, abs=1e-4)
+    off = exact.clone()
+    off[0] *= 3  # not in the middle
+    other = judged(off, planes, true)
+    assert other["psnr_sinogram"] > 100 and other["rough"] > 1.1
+    jagged = exact * (1 + 0.1 * (-1.0) ** torch.arange(5))[:, None, None]
+    assert judged(jagged, planes, true)["rough"] > 1.1
+    assert widths(patients[:2], 0.01, 0)[0] >= widths(patients[:2], 1.0, 0)[0]
+
+
+def test_the_table_says_what_neighbours_bring(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(neighbours, "OFFSETS", OFFSETS)
+    monkeypatch.setattr(neighbours, "WIDTHS", (1.0, 2.0))
+    monkeypatch.setattr(neighbours, "DEPTHS", (0.0, 1.0))
+    monkeypatch.setattr(neighbours, "PEOPLE", (("FDG", "brain"),))
+    judge = neighbours.judge
+    monkeypatch.setattr(neighbours, "judge", lambda model, *given: judge(tiny(), *given, fractions=(0.05,)))
+    words = ["study", "neighbours", "--patients", str(folder), "--people", "2", "--out", str(tmp_path / "o")]
+    monkeypatch.setattr(sys, "argv", words)
+    assert study.main() == 0
+    text = capsys.readouterr().out
+    rows = json.loads((tmp_path / "o" / "neighbours.json").read_text())["rows"]
+    gain = {
+        name: np.array([row["psnr_sinogram"] for row in rows if row["method"] == name and row["group"] == "STS"])
+        for name in ("Gaussian", APART, TOGETHER)
+    }
+    assert all(len(values) == 4 for values in gain.values()) and {row["fraction"] for row in rows} == {0.05}
+    more = gain[TOGETHER] - gain[APART]
+    assert more.mean() > 0 and f"1/20, all (4): sinogram {more.mean():+.2f} ±" in text
+    people = [row for row in rows if row["group"] == "FDG brain"]
+    assert len(people) == 4 and len({row["subject"] for row in people}) == 2
+    assert all(0 <= row["covered"] <= 100 for row in people) and "| FDG brain | 1/20 |" in text
+    assert f"not looked at before (2): sinogram {more[1::2].mean():+.2f} ±" in text
