@@ -12,9 +12,10 @@ import torch
 from allpet.report.low_dose_table import patient_slices
 from allpet.scan import Scan
 from allpet.study import __main__ as study
-from allpet.study import neighbours
+from allpet.study import neighbours, neighbours_figure
 from allpet.study.heldout import across
 from allpet.study.neighbours import APART, TOGETHER, images, judged, stack, widths
+from allpet.study.neighbours_figure import draw, figure_of
 from model_support import tiny
 from study.test_patients import write_patients
 
@@ -72,6 +73,18 @@ def test_scores_are_of_the_middle_planes_and_roughness_is_over_the_truths(patien
     jagged = exact * (1 + 0.1 * (-1.0) ** torch.arange(5))[:, None, None]
     assert judged(jagged, planes, true)["rough"] > 1.1
     assert widths(patients[:2], 0.01, 0)[0] >= widths(patients[:2], 1.0, 0)[0]
+
+
+def test_the_figure_shows_all_cuts_in_one_window(tmp_path, monkeypatch):
+    figure = figure_of(tiny(), planes=4)
+    shown = [axis.images[0] for axis in figure.axes if axis.images]
+    assert len(shown) == 6 and len({image.get_clim() for image in shown}) == 1
+    cuts = [np.asarray(image.get_array()) for image in shown]
+    assert all(cut.shape == (4, 32) for cut in cuts) and not np.array_equal(cuts[1], cuts[2])
+    assert [axis.get_title() for axis in figure.axes][:3] == [f"{n}, coronal" for n in ("truth", APART, TOGETHER)]
+    monkeypatch.setattr(neighbours_figure, "figure_of", lambda *_: figure)
+    draw(tmp_path / "a" / "f.png", tiny())
+    assert (tmp_path / "a" / "f.png").stat().st_size > 10_000
 
 
 def test_the_table_says_what_neighbours_bring(folder, tmp_path, monkeypatch, capsys):

@@ -138,6 +138,13 @@ class Neighbours:
     """Seed of people and counts."""
     out: Path | None = None
     """Folder for neighbours.json and neighbours.md."""
+    figure: Path | None = None
+    """File for a figure of one simulated person (.png)."""
 
     def run(self) -> None:
         judge("neighbours", self.out, self.patients, self.people, self.seed)
+        if self.figure is not None:
+            from allpet.model import AllPET
+            from allpet.study.neighbours_figure import draw
+
+            draw(self.figure, AllPET.from_pretrained(), self.seed)
