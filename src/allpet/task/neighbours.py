@@ -14,10 +14,17 @@ restored a second time from half of its counts, and the energy of the difference
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 
 from allpet.task.put_back import dyadic, spectrum_of, strip_of
+
+if TYPE_CHECKING:
+    from allpet.model.restorer import Restorer
+    from allpet.task.seen import Counts
 
 LEAST = 3
 """Planes from which on they are restored together."""
@@ -32,6 +39,24 @@ def half_of(counts: torch.Tensor, first: int) -> torch.Tensor:
     whole = counts.round().clamp_min(0).numpy().astype(np.int64)
     drawn = [np.random.default_rng([0, first + k]).binomial(plane, 0.5) for k, plane in enumerate(whole)]
     return torch.from_numpy(np.stack(drawn).astype(np.float32))
+
+
+@torch.no_grad()
+def restored_together(restorer: Restorer, chunks: Iterable[tuple[Counts, torch.Tensor, float]]) -> torch.Tensor:
+    """Emission of all planes at efficiency 1 ``(n, views, bins)``, each with what it shares with its neighbours.
+
+    Parameters
+    ----------
+    chunks : a few planes at a time on the model's grid, half of their counts, and the efficiency that is 1 in them.
+    """
+    found = []
+    for coarse, half, peak in chunks:
+        planes, halves = (
+            restorer(counts, coarse.efficiency, background, coarse.bin_mm) / (share * peak)
+            for counts, background, share in ((coarse.counts, coarse.background, 1), (half, coarse.background / 2, 0.5))
+        )
+        found.append((planes, halves))
+    return together(*(torch.cat(planes) for planes in zip(*found, strict=True)))
 
 
 def together(planes: torch.Tensor, halves: torch.Tensor) -> torch.Tensor:

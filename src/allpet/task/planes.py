@@ -19,13 +19,12 @@ from allpet.scan.core import Scan
 from allpet.scan.randoms import with_randoms
 from allpet.scan.tracers import TRACERS
 from allpet.scan.units import COUNTS
-from allpet.task.neighbours import LEAST, half_of, together
+from allpet.task.neighbours import LEAST, half_of, restored_together
 from allpet.task.put_back import put_back
 from allpet.task.seen import Counts, Frames, Seen, see
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET
-    from allpet.model.restorer import Restorer
 
 Progress = Callable[[int, int], None]
 PLANES = 4
@@ -168,7 +167,7 @@ def parts(
     carrier = Carrier(scan.geometry, working_beam(scan, *model.beam.shape))
     whole, total = None, len(scan)
     if in_touch(scan):
-        whole = _together(restorer, scan, attenuation, carrier, first_plane, progress)
+        whole = restored_together(restorer, _chunks(scan, attenuation, carrier, first_plane, progress))
     for start in range(0, total, PLANES):
         some = slice(start, start + PLANES)
         part, efficiency, background, coarse, peak = _coarse(scan, attenuation, carrier, some)
@@ -204,29 +203,19 @@ def _coarse(
     return part, efficiency, background, Counts(seen, eff / peak, back, pitch, depth), peak
 
 
-@torch.no_grad()
-def _together(
-    restorer: Restorer,
+def _chunks(
     scan: Scan,
     attenuation: torch.Tensor | None,
     carrier: Carrier,
     first_plane: int,
     progress: Progress | None,
-) -> torch.Tensor:
-    """Emission of all planes at efficiency 1, each with what it shares with its neighbours."""
-    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+) -> Iterator[tuple[Counts, torch.Tensor, float]]:
+    """The planes, a few at a time, to be restored together; the first half of the way."""
     for start in range(0, len(scan), PLANES):
-        some = slice(start, start + PLANES)
-        part, _, _, coarse, peak = _coarse(scan, attenuation, carrier, some)
-        half = carrier.down(half_of(part.sinogram, first_plane + start))
-        both = [
-            restorer(counts, coarse.efficiency, background, coarse.bin_mm) / (share * peak)
-            for counts, background, share in ((coarse.counts, coarse.background, 1), (half, coarse.background / 2, 0.5))
-        ]
-        found.append((both[0], both[1]))
+        part, _, _, coarse, peak = _coarse(scan, attenuation, carrier, slice(start, start + PLANES))
+        yield coarse, carrier.down(half_of(part.sinogram, first_plane + start)), peak
         if progress:
             progress(min(start + PLANES, len(scan)) // 2, len(scan))
-    return together(*(torch.cat(planes) for planes in zip(*found, strict=True)))
 
 
 def _moving(part: Scan, carrier: Carrier) -> Frames:

@@ -24,7 +24,8 @@ from allpet.scan.dataset import Dataset
 from allpet.scan.plan import DOSE_RANGE
 from allpet.scan.randoms import with_randoms
 from allpet.scan.units import ACTIVITY, COUNTS, MU
-from allpet.task.planes import working_beam
+from allpet.task.neighbours import half_of
+from allpet.task.planes import in_touch, working_beam
 
 TASKS = ("low-dose", "attenuation")
 """Tasks whose pairs a single scan holds."""
@@ -32,6 +33,8 @@ LEAST = 1000
 """Planes with fewer counts above the background are left out: they say nothing."""
 KEPT = 500
 """Counts above the background that thinning leaves in a plane, at least: far below, a restored plane has no scale."""
+DRAWS, ENOUGH = 4, 24
+"""Shares of the counts that are drawn of a scan of neighbouring planes: at most so many, and for so many pairs."""
 ITERATIONS = 4
 Ready = dict[int, tuple[Scan, torch.Tensor]]
 """Scans by their number, and of each the planes that hold counts enough."""
@@ -66,12 +69,24 @@ def own_pairs(
 
 
 def own_sets(task: str, scans: Sequence[Scan], size: tuple[int, int] = (128, 128), seed: int = 0) -> list[Dataset]:
-    """The same, a data set a scan, each on the very grid that a task works on when it is applied to the scan.
+    """The same, one data set or several a scan, each as a task sees it when it is applied to the scan.
 
-    On a wider grid people look smaller than the adapted network is going to see them.
+    Each is on the grid that the task works on: on a wider one people look smaller than the adapted network is going to
+    see them. Planes that are going to be restored together with their neighbours are so in pairs of ``low-dose``, too:
+    all of a data set are at one share of the counts, and it holds half of them (``half``).
     """
-    ready = _ready(task, scans, None)
-    return [_data(task, {k: one}, working_beam(one[0], *size), None, seed) for k, one in ready.items()]
+    sets = []
+    for k, (scan, some) in _ready(task, scans, None).items():
+        beam, one = working_beam(scan, *size), {k: (scan, some)}
+        if task != "low-dose" or not in_touch(scan) or len(some) < len(scan):
+            sets.append(_data(task, one, beam, None, seed))
+            continue
+        rng, (low, high) = np.random.default_rng([seed, k, len(some)]), DOSE_RANGE
+        least = np.log(np.clip(KEPT / float(_net(scan).min()), low, high))
+        for draw in range(max(1, min(DRAWS, ENOUGH // len(some)))):
+            share = float(np.exp(rng.uniform(least, np.log(high))))
+            sets.append(_data(task, one, beam, share, seed + 1000 * draw, half=True))
+    return sets
 
 
 def _ready(task: str, scans: Sequence[Scan], dose_fraction: float | None) -> Ready:
@@ -93,10 +108,11 @@ def _ready(task: str, scans: Sequence[Scan], dose_fraction: float | None) -> Rea
     return ready
 
 
-def _data(task: str, ready: Ready, beam: ParallelBeam, share: float | None, seed: int) -> Dataset:
-    """Pairs of scans by their number, on one grid."""
+def _data(task: str, ready: Ready, beam: ParallelBeam, share: float | None, seed: int, half: bool = False) -> Dataset:
+    """Pairs of scans by their number, on one grid; `half`: with half of the counts that are seen."""
     rows = [
-        _rows(task, scan, some, beam, share, np.random.default_rng([seed, k]), k) for k, (scan, some) in ready.items()
+        _rows(task, scan, some, beam, share, np.random.default_rng([seed, k]), k, half)
+        for k, (scan, some) in ready.items()
     ]
     arrays = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
     first, _ = next(iter(ready.values()))
@@ -137,6 +153,7 @@ def _rows(
     share: float | None,
     rng: np.random.Generator,
     subject: int,
+    half: bool,
 ) -> dict[str, np.ndarray]:
     """The pairs of some planes of one scan."""
     carrier = Carrier(scan.geometry, beam)
@@ -171,6 +188,8 @@ def _rows(
         "subject": torch.full((n,), subject),
         "dose_fraction": torch.from_numpy(shares).float(),
     }
+    if half:
+        rows["half"] = carrier.down(half_of(kept, 0))
     if task == "attenuation":
         rows["mumap"] = fbp(-attenuation.log(), Projector(beam, beam.image_grid())).clamp_min(0)
         rows["sinogram"] = (truth - back).clamp_min(0) / attenuation

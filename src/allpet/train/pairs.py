@@ -26,6 +26,7 @@ from allpet.scan.dataset import Dataset
 from allpet.scan.kinetics import ISOTOPES
 from allpet.scan.tracers import TRACERS
 from allpet.scan.units import COUNTS
+from allpet.task.neighbours import restored_together
 from allpet.task.seen import Counts, Frames, see
 
 TASKS = WORDS[1:]
@@ -119,8 +120,12 @@ class PairSet(Pairs):
     def from_dataset(cls, data: Dataset, restorer: Restorer, name: str = "the data set") -> PairSet:
         """Restore and describe the pairs of a data set; errors as :meth:`load`."""
         facts = facts_of(data, restorer, name)
-        parts = [_pairs(data, restorer, facts, slice(k, k + CHUNK)) for k in range(0, len(data), CHUNK)]
-        return cls.join(parts)
+        chunks = [slice(k, k + CHUNK) for k in range(0, len(data), CHUNK)]
+        whole = None
+        if "half" in data:  # planes of one scan, to be restored together
+            halves = ((_seen(data, facts, some)[0], rows_of(data, "half", some), 1.0) for some in chunks)
+            whole = restored_together(restorer, halves)
+        return cls.join([_pairs(data, restorer, facts, some, whole) for some in chunks])
 
 
 def facts_of(data: Dataset, restorer: Restorer, name: str) -> dict[str, Any]:
@@ -165,8 +170,8 @@ def rows_of(data: Dataset, name: str, some: slice) -> torch.Tensor:
     return torch.from_numpy(np.asarray(data[name][some], np.float32))
 
 
-def _pairs(data: Dataset, restorer: Restorer, facts: dict[str, Any], some: slice) -> PairSet:
-    """Some pairs, restored."""
+def _seen(data: Dataset, facts: dict[str, Any], some: slice) -> tuple[Counts, torch.Tensor, torch.Tensor]:
+    """Some planes as they are measured, their shares of the dose and their normalisation."""
     observed, factors, background = (rows_of(data, name, some) for name in ("observed", "attenuation", "background"))
     n, column = len(observed), (slice(None), None, None)
     share = rows_of(data, "dose_fraction", some) if "dose_fraction" in data else torch.ones(n)
@@ -175,12 +180,21 @@ def _pairs(data: Dataset, restorer: Restorer, facts: dict[str, Any], some: slice
     efficiency = normalisation if blind else normalisation * factors
     depth = None if blind else -factors.clamp_min(1e-6).log()
     pitch = torch.full((n,), float(data.beam.bin_mm))
-    scan = Counts(observed, efficiency, background * share[column], pitch, depth)
+    return Counts(observed, efficiency, background * share[column], pitch, depth), share, normalisation
+
+
+def _pairs(
+    data: Dataset, restorer: Restorer, facts: dict[str, Any], some: slice, emission: torch.Tensor | None
+) -> PairSet:
+    """Some pairs, restored. `emission`: of all planes, where they are restored already."""
+    scan, share, normalisation = _seen(data, facts, some)
+    background, efficiency, pitch = rows_of(data, "background", some), scan.efficiency, scan.bin_mm
+    n, column, blind = len(share), (slice(None), None, None), scan.depth is None
     frames = None
     if "length" in facts:
         counted, extra = rows_of(data, "frames", some), rows_of(data, "frames_background", some)
         frames = Frames(counted, extra, facts["length"].expand(n, -1))
-    seen = see(restorer, scan, frames)
+    seen = see(restorer, scan, frames, None if emission is None else emission[some])
     words = {name: facts.get(name) for name in ("task", "tracer", "region", "to", "delay_minutes")}
     question = ask(
         n,
@@ -192,7 +206,7 @@ def _pairs(data: Dataset, restorer: Restorer, facts: dict[str, Any], some: slice
         has_frames=frames is not None,
     )
     blur = facts["fwhm_mm"] / math.sqrt(8 * math.log(2)) / data.beam.bin_mm
-    bins = observed.shape[-1]
+    bins = scan.counts.shape[-1]
     target = torch.zeros(n, 2, bins, bins)
     if blind:
         target[:, 0] = gaussian_blur(rows_of(data, "mumap", some), blur) / WATER
