@@ -12,10 +12,12 @@ import torch
 from allpet.report.low_dose_table import patient_slices
 from allpet.scan import Scan
 from allpet.study import __main__ as study
-from allpet.study import neighbours, neighbours_figure
+from allpet.study import neighbours, neighbours_figure, plain
+from allpet.study import patients as patients_study
 from allpet.study.heldout import across
-from allpet.study.neighbours import APART, TOGETHER, images, judged, stack, widths
+from allpet.study.neighbours import APART, TOGETHER, fits, images, judged, model_estimate, stack, widths
 from allpet.study.neighbours_figure import draw, figure_of
+from allpet.study.plain import PlainNet
 from model_support import tiny
 from study.test_patients import write_patients
 
@@ -87,13 +89,44 @@ def test_the_figure_shows_all_cuts_in_one_window(tmp_path, monkeypatch):
     assert (tmp_path / "a" / "f.png").stat().st_size > 10_000
 
 
+def test_what_is_learnt_for_a_patient_is_learnt_from_others(patients, monkeypatch, tmp_path):
+    learned = {}
+
+    def adapted(model, scans, out, minutes, seed):
+        assert minutes == 3.0 and all(scan.neighbours and scan.dose_fraction == 1.0 for scan in scans)
+        learned[out.name] = [float(scan.sinogram.sum()) for scan in scans]
+        own = tiny(seed=1)
+        own.adapted = {"low-dose": own.translator}
+        return own
+
+    torch.manual_seed(0)
+    monkeypatch.setattr(patients_study, "FOLDS", 2)
+    monkeypatch.setattr(patients_study, "adapted", adapted)
+    monkeypatch.setattr(plain, "load_plain", lambda folder: PlainNet() if folder.parent == tmp_path else None)
+    model = tiny()
+    found = fits(model, patients, tmp_path, 3.0, 0)
+    totals = [float(stack(planes, 1.0, 0).sinogram.sum()) for planes in patients]
+    assert learned == {"neighbours-0": totals[1::2], "neighbours-1": totals[0::2]}
+    scan = stack(patients[0], 0.1, 0)
+    made = {name: method(scan) for name, method in found[0].items()}
+    assert set(made) == {neighbours.PLAIN, neighbours.ADAPTED}
+    assert not torch.equal(made[neighbours.ADAPTED], model_estimate(model, scan))
+    alone = patients_study.plainly_restored(PlainNet(), model, scan)
+    assert not torch.equal(alone, made[neighbours.PLAIN])
+    assert torch.allclose(alone.mean(dim=(1, 2)), made[neighbours.PLAIN].mean(dim=(1, 2)), rtol=0.1)
+    restored = patients_study.plainly_restored
+    monkeypatch.setattr(patients_study, "plainly_restored", lambda *given: restored(*given)[:1].expand(5, -1, -1))
+    same = fits(model, patients, tmp_path, 3.0, 0)[0][neighbours.PLAIN](scan)
+    assert torch.allclose(same, alone[:1].expand(5, -1, -1), rtol=1e-3, atol=1e-3)  # nothing to share, nothing changed
+
+
 def test_the_table_says_what_neighbours_bring(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(neighbours, "OFFSETS", OFFSETS)
     monkeypatch.setattr(neighbours, "WIDTHS", (1.0, 2.0))
     monkeypatch.setattr(neighbours, "DEPTHS", (0.0, 1.0))
     monkeypatch.setattr(neighbours, "PEOPLE", (("FDG", "brain"),))
     judge = neighbours.judge
-    monkeypatch.setattr(neighbours, "judge", lambda model, *given: judge(tiny(), *given, fractions=(0.05,)))
+    monkeypatch.setattr(neighbours, "judge", lambda _, *given: judge(tiny(), *given[:3], (0.05,), *given[4:]))
     words = ["study", "neighbours", "--patients", str(folder), "--people", "2", "--out", str(tmp_path / "o")]
     monkeypatch.setattr(sys, "argv", words)
     assert study.main() == 0

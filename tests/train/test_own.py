@@ -14,6 +14,7 @@ from allpet.cli import main
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
 from allpet.scan.simulate import simulate
+from allpet.task import planes
 from allpet.task.planes import working_beam
 from allpet.train.own import KEPT, own_pairs, own_sets
 from allpet.train.pairs import PairSet
@@ -53,6 +54,29 @@ def test_each_scan_is_on_the_grid_that_it_will_be_worked_on(scans: list[Scan]):
     assert [set(s.subject) for s in sets] == [{0}, {1}]
     together = own_pairs("low-dose", [scans[0], small], seed=1)
     assert together.beam == sets[0].beam and np.array_equal(together.observed[:2], sets[0].observed)
+
+
+def test_planes_that_will_be_restored_together_are_so_in_pairs(monkeypatch: pytest.MonkeyPatch):
+    options = dict(region="abdomen", task="low-dose", views=32, bins=32, slices_per_subject=8, slice_mm=3.0, seed=2)
+    scan = replace(simulate(8, dose_fraction=1.0, **options).scan(), neighbours=True)  # type: ignore[arg-type]
+    sets = own_sets("low-dose", [scan, replace(scan, neighbours=False)], (32, 32), seed=1)
+    assert len(sets) == 3 + 1 and [set(s.subject) for s in sets] == [{0}] * 3 + [{1}]
+    shares = [np.unique(s.dose_fraction) for s in sets]
+    assert [len(share) for share in shares] == [1, 1, 1, 8] and len(np.unique(np.concatenate(shares[:3]))) == 3
+    assert all(np.array_equal(s.half <= s.observed, np.ones_like(s.half, bool)) for s in sets[:3])
+    assert sets[0].half.sum() / sets[0].observed.sum() == pytest.approx(0.5, abs=0.02) and "half" not in sets[3]
+    restorer = tiny().need("restorer")
+    one = sets[0]
+    applied = replace(
+        scan, sinogram=torch.from_numpy(one.observed), background=scan.background * float(one.dose_fraction[0])
+    )
+    monkeypatch.setattr(planes, "half_of", lambda counts, first: torch.from_numpy(one.half[first : first + 4]))
+    seen = torch.cat([part.seen.views.image for part in planes.parts(tiny(), applied, applied.attenuation)])
+    pairs = PairSet.from_dataset(one, restorer)
+    assert torch.allclose(pairs.views.image, seen, rtol=0.01, atol=0.01)
+    arrays = {name: values for name, values in one.arrays.items() if name != "half"}
+    alone = PairSet.from_dataset(replace(one, arrays=arrays), restorer)
+    assert not torch.allclose(pairs.views.image, alone.views.image, rtol=0.05, atol=0.05)
 
 
 def test_planes_of_few_counts_are_not_thinned_to_nothing(scans: list[Scan]):

@@ -136,13 +136,20 @@ class Neighbours:
     """Simulated test people of each kind."""
     seed: int = 0
     """Seed of people and counts."""
+    fitted: Path | None = None
+    """Folder that the study of patients wrote: its U-Nets are judged, and the model adapted in its folds, too."""
+    minutes: float = 2.5
+    """Processor time of each adaptation."""
     out: Path | None = None
     """Folder for neighbours.json and neighbours.md."""
     figure: Path | None = None
     """File for a figure of one simulated person (.png)."""
 
     def run(self) -> None:
-        judge("neighbours", self.out, self.patients, self.people, self.seed)
+        from allpet.study.neighbours import FRACTIONS
+
+        given = (self.patients, self.people, self.seed, FRACTIONS, self.fitted, self.minutes)
+        judge("neighbours", self.out, *given)
         if self.figure is not None:
             from allpet.model import AllPET
             from allpet.study.neighbours_figure import draw

@@ -8,7 +8,7 @@ planes, with the two widths that are best on these very patients. Judged are the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -31,6 +31,7 @@ from allpet.scan.acquire import FWHM_MM
 from allpet.scan.core import Scan
 from allpet.scan.simulate import simulate
 from allpet.study.heldout import across
+from allpet.task.neighbours import half_of, together
 from allpet.task.rivals import truth
 from allpet.uncertainty import NORMAL, body_of
 
@@ -40,6 +41,7 @@ MIDDLE = slice(3, 6)
 WIDTHS, DEPTHS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0), (0.0, 0.5, 0.75, 1.0, 1.5)
 """Of the Gaussian: in bins, and in planes."""
 APART, TOGETHER = "allpet, planes one by one", "allpet"
+PLAIN, ADAPTED = "U-Net from scratch, planes together", "allpet adapted"
 SEEN = 2
 """Every second patient, from the first one."""
 PEOPLE = (("FDG", "brain"), ("FDG", "chest"), ("FDG", "abdomen"), ("PSMA", "pelvis"))
@@ -136,18 +138,67 @@ def _covered(result: Any, activity: torch.Tensor, pixel_mm: float) -> float:
 
 
 def judge(
-    model: AllPET, folder: Path, people: int = 8, seed: int = 0, fractions: Sequence[float] = FRACTIONS
+    model: AllPET,
+    folder: Path,
+    people: int = 8,
+    seed: int = 0,
+    fractions: Sequence[float] = FRACTIONS,
+    fitted: Path | None = None,
+    minutes: float = 2.5,
 ) -> list[dict[str, Any]]:
-    """A row for each patient or person, dose and method. `folder`: of the patients. people: of each kind."""
-    return patients(model, folder, seed, fractions) + simulated(model, people, seed, fractions)
+    """A row for each patient or person, dose and method.
+
+    Parameters
+    ----------
+    folder : of the patients. people : simulated ones of each kind. fitted : folder that ``study patients --out`` wrote;
+    then its U-Nets are judged, and the model adapted in the same folds on nine planes of the other patients, too.
+    minutes : processor time of each adaptation.
+    """
+    return patients(model, folder, seed, fractions, fitted, minutes) + simulated(model, people, seed, fractions)
+
+
+def fits(
+    model: AllPET, everyone: Sequence[Sequence[Truth]], fitted: Path, minutes: float, seed: int
+) -> list[dict[str, Callable[[Scan], torch.Tensor]]]:
+    """Of every fold, what was learnt from the other patients: the adapted model, and the U-Net with neighbours."""
+    from allpet.study.patients import FOLDS, adapted, plainly_restored
+    from allpet.study.plain import load_plain
+
+    def both(own: AllPET, network: Any) -> dict[str, Callable[[Scan], torch.Tensor]]:
+        def smooth(scan: Scan) -> torch.Tensor:
+            assert scan.background is not None and scan.dose_fraction is not None
+            seen = half_of(scan.sinogram, 0)
+            half = replace(scan, sinogram=seen, background=scan.background / 2, dose_fraction=scan.dose_fraction / 2)
+            return together(*(plainly_restored(network, model, one) for one in (scan, half)))
+
+        return {PLAIN: smooth, ADAPTED: lambda scan: model_estimate(own, scan)}
+
+    out = []
+    for fold in range(FOLDS):
+        known = [planes for k, planes in enumerate(everyone) if k % FOLDS != fold]
+        scans = [stack(planes, 1.0, seed) for planes in known]
+        own = adapted(model, scans, fitted / f"neighbours-{fold}", minutes, seed)
+        out.append(both(own, load_plain(fitted / f"plain-{fold}")))
+    return out
+
+
+def model_estimate(model: AllPET, scan: Scan) -> torch.Tensor:
+    """Expected counts at full dose, as ``allpet apply low-dose`` gives them."""
+    return model.apply("low-dose", scan, samples=0).expected.sinogram
 
 
 def patients(
-    model: AllPET, folder: Path, seed: int = 0, fractions: Sequence[float] = FRACTIONS
+    model: AllPET,
+    folder: Path,
+    seed: int = 0,
+    fractions: Sequence[float] = FRACTIONS,
+    fitted: Path | None = None,
+    minutes: float = 2.5,
 ) -> list[dict[str, Any]]:
     """A row for each patient, dose and method."""
     slices = [patient_slices(folder, offset, relative=True) for offset in OFFSETS]
     everyone = list(zip(*slices, strict=True))
+    learnt = [] if fitted is None else fits(model, everyone, fitted, minutes, seed)
     rows: list[dict[str, Any]] = []
     for fraction in fractions:
         width, depth = widths(everyone, fraction, seed)
@@ -155,7 +206,8 @@ def patients(
             scan, true = stack(planes, fraction, seed), images(torch.cat([t.expected for t in planes]), planes)
             found = {"Gaussian": across(gaussian_full(scan, width), depth)}
             for name, one in ((APART, replace(scan, neighbours=False)), (TOGETHER, scan)):
-                found[name] = model.apply("low-dose", one, samples=0).expected.sinogram
+                found[name] = model_estimate(model, one)
+            found |= {name: method(scan) for name, method in learnt[number % len(learnt)].items()} if learnt else {}
             for name, estimate in found.items():
                 row = dict(
                     group="STS", subject=planes[0].subject, fraction=fraction, method=name, seen=number % SEEN == 0
