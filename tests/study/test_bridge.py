@@ -12,7 +12,7 @@ from allpet.io.store import write_store
 from allpet.model.translator import Translator
 from allpet.study import __main__ as study
 from allpet.study import bridge
-from allpet.study.bridge import END, MEAN, REGRESSOR, BridgeNet, BridgeTasks, Drawn, endpoint, judge, markdown, without
+from allpet.study.bridge import END, MEAN, REGRESSOR, BridgeNet, BridgeTasks, Drawn, endpoint, judge, markdown, only
 from allpet.study.cases import Case
 from allpet.train import train
 from allpet.train.pairs import PairSet
@@ -34,11 +34,11 @@ def pairs():
 
 
 def test_pairs_whose_target_is_no_activity_are_left_out(pairs):
-    assert set(without(pairs).tasks) == {"low-dose", "delayed"} and len(without(pairs)) == 8
+    assert set(only(pairs).tasks) == {"low-dose", "delayed"} and len(only(pairs)) == 8
 
 
 def test_a_bridge_that_knows_its_end_gets_there_and_starts_from_what_is_seen(pairs, monkeypatch):
-    some = without(pairs)
+    some = only(pairs)
     wanted, network, asked = some.target[:, 0].float(), BridgeNet(WIDTHS, 16), []
     start = endpoint(some.views, some.question)
     assert torch.allclose(torch.expm1(start[-1]), some.views.image[-1] * some.question.decay[-1], atol=1e-4)
@@ -55,7 +55,7 @@ def test_a_bridge_that_knows_its_end_gets_there_and_starts_from_what_is_seen(pai
 
 
 def test_its_loss_is_least_where_the_answer_is_right_and_it_learns(pairs, tmp_path, monkeypatch):
-    task = BridgeTasks(without(pairs), tmp_path, 0)
+    task = BridgeTasks(only(pairs), tmp_path, 0)
     task.network = BridgeNet(WIDTHS, 16)
     first, again = (float(task.loss(task.network, torch.Generator().manual_seed(1)).detach()) for _ in range(2))
     assert first == again
@@ -68,9 +68,9 @@ def test_its_loss_is_least_where_the_answer_is_right_and_it_learns(pairs, tmp_pa
         optimizer.step()
         losses.append(float(loss.detach()))
     assert sum(losses[-5:]) < sum(losses[:5])
-    wanted = torch.log1p(without(pairs).target[:, 0].float())
+    wanted = torch.log1p(only(pairs).target[:, 0].float())
     monkeypatch.setattr(BridgeNet, "clean", lambda *_: wanted)
-    perfect = task._misfit(task.network, without(pairs), rng)
+    perfect = task._misfit(task.network, only(pairs), rng)
     assert float(perfect) == pytest.approx(torch.tensor(bridge.FLOOR).log().item(), abs=1e-3)
 
 

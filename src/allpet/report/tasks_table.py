@@ -6,7 +6,7 @@ subsets) of each estimate with the same attenuation, compared with the same reco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -222,6 +222,15 @@ def markdown(table: list[dict[str, Any]]) -> str:
             lines.append(f"| {row['case']} | {row['method']} | {' | '.join(cells)} | {row['n']} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
+
+
+def means_in_cells(row: dict[str, Any], keys: Iterable[str]) -> list[str]:
+    """Means and standard errors of a row of :func:`case_rows`: PSNR in dB, all else in percent."""
+    cells = []
+    for key in keys:
+        scale = 1 if key.startswith("psnr") else 100
+        cells.append(f"{scale * row[key]:.1f} ± {scale * row[key + '_se']:.1f}")
+    return cells
 
 
 def _cell(row: dict[str, Any], key: str) -> str:

@@ -24,10 +24,9 @@ from allpet.model.moebius import PlaneConv, UNet
 from allpet.model.prompt import TASKS
 from allpet.model.translator import FRAMES, TOLD, Ask, Translator, Views, answer, positions
 from allpet.precision import autocast
-from allpet.report.tasks_table import case_rows, doubt, ours, score
+from allpet.report.tasks_table import case_rows, doubt, means_in_cells, ours, score
 from allpet.study.cases import CASES, Case
 from allpet.train import train
-from allpet.train.muon import muon
 from allpet.train.pairs import PairSet, forgotten, moved
 from allpet.train.tasks import FLOOR, Tasks
 from allpet.uncertainty import image_factor
@@ -84,9 +83,6 @@ class BridgeTasks(Tasks):
         torch.manual_seed(seed)
         self.network = BridgeNet()
         self.bridge = BridgeScheduler(sigma_min=LEAST, sigma_max=END)
-
-    def optimizer(self, network: Translator) -> torch.optim.Optimizer:
-        return muon(network, network.unet, self.rate)
 
     def loss(self, network: Translator, rng: torch.Generator) -> torch.Tensor:
         """Mean over pairs of the logarithm of the relative square error of what is expected at t = 0."""
@@ -163,7 +159,7 @@ class Drawn:
         return tuple(torch.stack([x, torch.zeros_like(x)], dim=1) for x in (made.mean(dim=0), spread))  # type: ignore[return-value]
 
 
-def without(pairs: PairSet, tasks: Sequence[str] = BRIDGED) -> PairSet:
+def only(pairs: PairSet, tasks: Sequence[str] = BRIDGED) -> PairSet:
     """The pairs of these tasks alone."""
     kept = torch.tensor([TASKS.index(task) + 1 for task in tasks])
     return pairs[torch.nonzero(torch.isin(pairs.question.task, kept)).flatten()]
@@ -186,7 +182,7 @@ def compare(
     people, seeds : test people of each case and seed, and as many validation people for the factor on deviations.
     """
     model = AllPET.from_pretrained()
-    pairs = without(PairSet.load(stores, model.need("restorer")))
+    pairs = only(PairSet.load(stores, model.need("restorer")))
     bridge = trained(BridgeTasks, pairs, out / "bridge", minutes, seed)
     networks = {
         REGRESSOR: trained(Regressor, pairs, out / "regressor", minutes, seed),
@@ -230,10 +226,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     heads = {**KEYS, **DOUBTS}
     lines = ["| case | method | " + " | ".join(heads.values()) + " | n |", "|---" * (len(heads) + 3) + "|"]
     for row in rows:
-        cells = []
-        for key in KEYS:
-            scale = 1 if key.startswith("psnr") else 100
-            cells.append(f"{scale * row[key]:.1f} ± {scale * row[key + '_se']:.1f}")
+        cells = means_in_cells(row, KEYS)
         for key, digits in (("coverage", 1), ("correlation", 2)):
             cells.append(f"{(100 if key == 'coverage' else 1) * row[key]:.{digits}f}" if key in row else "")
         lines.append(f"| {row['case']} | {row['method']} | {' | '.join(cells)} | {row['n']} |")

@@ -13,7 +13,7 @@ import torch
 
 from allpet.mask import split
 from allpet.model import AllPET
-from allpet.report.tasks_table import case_rows, score
+from allpet.report.tasks_table import case_rows, means_in_cells, score
 from allpet.scan.dataset import Dataset
 from allpet.study.cases import CASES, Case
 from allpet.task.planes import begin, parts, question
@@ -70,9 +70,6 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a Markdown table."""
     lines = ["| case | estimate | " + " | ".join(KEYS.values()) + " | n |", "|---" * (len(KEYS) + 3) + "|"]
     for row in rows:
-        cells = []
-        for key in KEYS:
-            scale = 1 if key.startswith("psnr") else 100
-            cells.append(f"{scale * row[key]:.1f} ± {scale * row[key + '_se']:.1f}")
+        cells = means_in_cells(row, KEYS)
         lines.append(f"| {row['case']} | {row['estimate']} | {' | '.join(cells)} | {row['n']} |")
     return "\n".join(lines)
