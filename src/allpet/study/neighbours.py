@@ -128,10 +128,15 @@ def simulated(
     return out
 
 
+def as_seen(activity: torch.Tensor, pixel_mm: float) -> torch.Tensor:
+    """Activity ``(n, rows, columns)`` at the simulated scanner's resolution."""
+    return gaussian_blur(activity.float(), FWHM_MM / math.sqrt(8 * math.log(2)) / pixel_mm)
+
+
 def _covered(result: Any, activity: torch.Tensor, pixel_mm: float) -> float:
     """Share of the body's pixels in 90 % intervals, in percent; every plane's truth in the unit of its estimate."""
     mean, spread = (result.extras[name].array[MIDDLE] for name in ("-image", "-image-std"))
-    true = gaussian_blur(activity[MIDDLE].float(), FWHM_MM / math.sqrt(8 * math.log(2)) / pixel_mm)
+    true = as_seen(activity[MIDDLE], pixel_mm)
     scale = mean.sum(dim=(-2, -1), keepdim=True) / true.sum(dim=(-2, -1), keepdim=True)
     body = body_of(true, torch.zeros(len(true), dtype=torch.bool))
     return 100 * float(((mean - scale * true).abs() <= NORMAL * spread)[body].float().mean())

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from allpet.model import AllPET
-from allpet.model.restorer import gaussian_blur
-from allpet.scan.acquire import FWHM_MM
 from allpet.scan.simulate import simulate
-from allpet.study.neighbours import APART, PLANE_MM, TOGETHER
+from allpet.study.neighbours import APART, PLANE_MM, TOGETHER, as_seen
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +27,7 @@ def figure_of(model: AllPET, seed: int = 0, planes: int = PLANES, region: str = 
     known = dict(slices_per_subject=planes, slice_mm=PLANE_MM, counts=(5e5, 5e5), views=views, bins=bins)
     data = simulate(planes, region=region, task="low-dose", split="test", seed=seed, dose_fraction=FRACTION, **known)  # type: ignore[arg-type]
     scan = replace(data.scan(), plane_mm=PLANE_MM)
-    true = gaussian_blur(torch.from_numpy(data["image"]).float(), FWHM_MM / 2.3548 / data.beam.bin_mm).numpy()
+    true = as_seen(torch.from_numpy(data["image"]), data.beam.bin_mm).numpy()
     volumes = {"truth": true}
     for name, beside in ((APART, False), (TOGETHER, True)):
         result = model.apply("low-dose", replace(scan, neighbours=beside), samples=0, images=True)
