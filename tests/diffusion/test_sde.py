@@ -1,5 +1,6 @@
 """The stochastic solver: the flow without its noise, the right spread with it, and mending of errors."""
 
+import pytest
 import torch
 
 from allpet.diffusion import sample, seeded_noise
@@ -35,3 +36,15 @@ def test_noise_mends_an_error_made_early():
 
     offset = {k: float(sample(wrong, (40,), 3, range(200), k, 40).mean()) for k in ("sde", "dpm")}
     assert abs(offset["sde"]) < 0.8 * abs(offset["dpm"])
+
+
+@pytest.mark.parametrize(("steps", "last"), [(1, 40.0), (6, 40 / 2.6**5), (10, 0.02), (40, 0.02)])
+def test_few_steps_end_early_and_ten_at_the_lowest_noise(steps, last):
+    seen = []
+
+    def watched(z, sigma):
+        seen.append(float(sigma[0]))
+        return gaussian(z, sigma)
+
+    sample(watched, (4,), 1, [0], "sde", steps, sigma_data=2.0)
+    assert len(seen) == steps and seen[0] == 80.0 and seen[-1] == pytest.approx(2 * last)

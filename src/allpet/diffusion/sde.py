@@ -7,11 +7,15 @@ from itertools import pairwise
 
 import torch
 
-from allpet.diffusion.edm import clean_at, levels
+from allpet.diffusion.edm import SIGMA_MAX, SIGMA_MIN, clean_at, levels
 from allpet.diffusion.noise import START, STEPS, Denoise, Noise
 
 ETA = 0.5
 """Share of the reverse diffusion's noise: 0 is the probability flow, 1 all of it."""
+
+STRIDE = 2.6
+"""Largest mean factor between noise levels. With few evaluations the last level is so high that this holds: what they
+leave open is better answered by its mean than by larger steps."""
 
 
 def sde(denoise: Denoise, noise: Noise, mean: torch.Tensor, sigma_data: float, steps: int) -> torch.Tensor:
@@ -21,7 +25,8 @@ def sde(denoise: Denoise, noise: Noise, mean: torch.Tensor, sigma_data: float, s
     evaluations and noise n a step is
     ``z' = sigma'/sigma exp(-e) z + (1 - exp(-h - e)) D' + sigma' sqrt(1 - exp(-2e)) n``.
     """
-    sigmas = [sigma_data * s for s in levels(steps)]
+    low = max(SIGMA_MIN, SIGMA_MAX / STRIDE ** (steps - 1))
+    sigmas = [sigma_data * s for s in levels(steps, low)]
     z = mean + sigmas[0] * noise(START)
     before: torch.Tensor | None = None
     h_before = 0.0

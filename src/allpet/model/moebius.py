@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from allpet.model import winograd
+
 
 def lift(x: torch.Tensor, sign: torch.Tensor | None = None) -> torch.Tensor:
     """To the double cover: ``(..., channel, view, radial) -> (..., channel, 2 * view, radial)``.
@@ -73,9 +75,22 @@ class PlaneConv(nn.Module):
         if zero:
             nn.init.zeros_(self.conv.weight)
             nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+        self._quick = winograd.Factors()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(x)
+        if not winograd.pays(x, self.conv.weight):
+            return self.conv(x)
+        return winograd.convolve(x, self._quick.of(self.conv.weight), self.conv.bias)
+
+
+class Mix(nn.Conv2d):
+    """1 x 1 convolution as the matrix product over channels that it is."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__(n_in, n_out, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
 
 
 class ResBlock(nn.Module):
@@ -88,7 +103,7 @@ class ResBlock(nn.Module):
         self.cond = nn.Linear(n_cond, 2 * n_out)
         self.norm2 = nn.GroupNorm(min(8, n_out // 4), n_out)
         self.conv2 = conv(n_out, n_out, zero=True)
-        self.skip = nn.Conv2d(n_in, n_out, 1) if n_in != n_out else nn.Identity()
+        self.skip = Mix(n_in, n_out) if n_in != n_out else nn.Identity()
 
     def forward(self, x: torch.Tensor, cond: torch.Tensor) -> torch.Tensor:
         scale, shift = self.cond(cond)[..., None, None].chunk(2, dim=1)
@@ -104,8 +119,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm = nn.GroupNorm(min(8, width // 4), width)
-        self.qkv = nn.Conv2d(width, 3 * width, 1)
-        self.out = nn.Conv2d(width, width, 1)
+        self.qkv = Mix(width, 3 * width)
+        self.out = Mix(width, width)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 

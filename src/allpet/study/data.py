@@ -15,6 +15,7 @@ from allpet.geometry import ParallelBeam
 from allpet.model.prompt import REGIONS, TRACERS
 from allpet.train.samples import TrainingSet
 
+PROMPTS = tuple((tracer, region) for tracer in TRACERS for region in REGIONS)
 SLICES = 2
 """Slices of each subject."""
 
@@ -55,9 +56,8 @@ def _rows(path: Path) -> int:
 
 def shares(count: int) -> dict[tuple[str, str], int]:
     """`count` sinograms spread evenly over the prompts, the first ones getting one more."""
-    prompts = [(tracer, region) for tracer in TRACERS for region in REGIONS]
-    few, more = divmod(count, len(prompts))
-    return {prompt: few + (k < more) for k, prompt in enumerate(prompts)}
+    few, more = divmod(count, len(PROMPTS))
+    return {prompt: few + (k < more) for k, prompt in enumerate(PROMPTS)}
 
 
 @lru_cache(maxsize=2)
