@@ -27,7 +27,7 @@ COMMANDS = (
     "simulate t.zarr --region brain -n 8 --views 32 --bins 32 --background quick --workers 1",
     "train --data t.zarr --out run --recipe low-dose --max-steps 3",
 )
-THREADS = {"generate": 2e-3, "apply": 2e-3}
+THREADS = {"generate": 0.0, "apply": 2e-3}
 ARITHMETIC = {"generate": 1e-2, "apply": 1e-2}
 """Bounds between one thread and two, and between bfloat16 and float32: root mean square over the result's."""
 RUN = "import sys, allpet.cli\nfor line in sys.argv[1:]:\n    words = [w.replace('_', ' ') for w in line.split()]\n"
@@ -84,7 +84,7 @@ def outputs(device: str = "cpu") -> dict[str, torch.Tensor]:
         2, region="brain", task="low-dose", dose_fraction=0.2, views=64, bins=64, background="quick", seed=3
     ).scan()
     return {
-        "generate": model.generate("FDG brain", n=2, seed=1, steps=4).sinogram.cpu(),
+        "generate": model.generate("FDG brain", n=9, seed=1, steps=4).sinogram.cpu(),
         "apply": model.apply("low-dose", scan, samples=0).expected.sinogram.cpu(),
     }
 
@@ -105,7 +105,7 @@ def test_another_number_of_threads_changes_little() -> None:
         torch.set_num_threads(before)
     found = {name: apart(one[name], two[name]) for name in one}
     print({name: f"{value:.1e}" for name, value in found.items()})
-    assert all(value < THREADS[name] for name, value in found.items()), found
+    assert all(value <= THREADS[name] for name, value in found.items()), found
 
 
 def test_bfloat16_changes_little(monkeypatch: pytest.MonkeyPatch) -> None:

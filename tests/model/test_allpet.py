@@ -11,6 +11,7 @@ from allpet.geometry import ImageGrid
 from allpet.mask import project_mask
 from allpet.metrics import mirror_seam, moment_residual
 from allpet.model import AllPET, Prompt
+from allpet.model.generate import Drawing
 from allpet.project import Projector
 from model_support import tiny
 
@@ -36,6 +37,37 @@ def test_a_sample_depends_on_seed_and_number_alone():
         assert torch.equal(model.generate("18F-FDG brain", n=n, steps=3, seed=5).sinogram, many[:n])
     assert not torch.allclose(many[0], many[1])
     assert not torch.allclose(model.generate("18F-FDG brain", n=1, steps=3, seed=6).sinogram, many[:1])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_groups_are_drawn_side_by_side_and_kept_in_order(threads, monkeypatch):
+    before, seen, told = torch.get_num_threads(), [], []
+    model, known = tiny(), Drawing.state
+
+    def state(self, start, *options):
+        seen.append((start, torch.get_num_threads()))
+        return known(self, start, *options)
+
+    monkeypatch.setattr(Drawing, "state", state)
+    try:
+        torch.set_num_threads(threads)
+        many = model.generate("FDG brain", n=19, steps=2, seed=5, progress=lambda *done: told.append(done)).sinogram
+        parts = model.generate_parts("FDG brain", n=19, steps=2, seed=5)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert sorted(seen) == [(0, 1), (0, 1), (8, 1), (8, 1), (16, 1), (16, 1)]  # each on one thread
+    assert told == [(8, 19), (16, 19), (19, 19)] and len(many) == len(parts.positive) == len(parts.mask) == 19
+    later = model.generate("FDG brain", n=3, steps=2, seed=5, first=16).sinogram
+    assert torch.equal(many[16:], later)
+
+
+def test_an_error_in_a_group_is_raised_and_threads_are_put_back(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(Drawing, "state", lambda self, start, *options: 1 / start)
+    with pytest.raises(ZeroDivisionError):
+        tiny().generate("FDG brain", n=9)
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(("views", "bins"), [(48, 40), (32, 512), (200, 32)])

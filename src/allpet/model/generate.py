@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 from allpet.diffusion import DEFAULT, guided, sample, seeded_noise
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam
+from allpet.io.processes import single_threaded
 from allpet.mask import project_mask, split
 from allpet.model.condition import TOLD, Condition
 from allpet.model.prompt import ISOTOPES, REGIONS, TASKS, TRACERS, Prompt
@@ -32,6 +35,7 @@ FINEST = 256
 """Pixels along a side above which the drawn image is not refined: twice the model's own, and a matrix of 512 would take
 more than 3 GB."""
 Progress = Callable[[int, int], None]
+Drawn = TypeVar("Drawn")
 
 
 @dataclass
@@ -86,13 +90,18 @@ def generate(
     """
     drawing = Drawing(model, prompt, n, views, bins, bin_mm, first)
     charts = drawing.charts(attention, "attention")
+
+    def group(start: int) -> torch.Tensor:
+        state = drawing.state(start, None, charts, sampler, steps, seed, guidance)
+        whole, mean = drawing.sinogram(drawing.sum_of(state))
+        return whole * drawing.gain(mean, seed, start)
+
     wholes: list[torch.Tensor] = []
-    for state, rows in drawing.states(None, charts, sampler, steps, seed, guidance):
-        whole, mean = (x[:rows] for x in drawing.sinogram(drawing.sum_of(state)))
-        wholes.append(whole * drawing.gain(mean, seed, len(wholes) * GROUP))
+    for whole in drawing.groups(group):
+        wholes.append(whole)
         if progress:
             progress(min(len(wholes) * GROUP, n), n)
-    return drawing.scan(torch.cat(wholes))
+    return drawing.scan(torch.cat(wholes)[:n])
 
 
 def generate_parts(
@@ -124,18 +133,21 @@ def generate_parts(
     drawing = Drawing(model, prompt, n, views, bins, bin_mm, first)
     charts = drawing.charts(mask, "mask")
     told = "asked for" if charts is None else charts
-    wholes: list[torch.Tensor] = []
-    shares: list[torch.Tensor] = []
-    for state, rows in drawing.states(told, None, sampler, steps, seed, guidance):
-        whole, mean = (x[:rows] for x in drawing.sinogram(drawing.sum_of(state)))
+
+    def group(start: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        state = drawing.state(start, told, None, sampler, steps, seed, guidance)
+        whole, mean = drawing.sinogram(drawing.sum_of(state))
+        share = None
         if mask is None:
-            part = drawing.sinogram(state.chunk(2, dim=1)[0], signed=True)[0][:rows]
+            part = drawing.sinogram(state.chunk(2, dim=1)[0], signed=True)[0]
             peak = whole.amax(dim=(-2, -1), keepdim=True)
-            shares.append((part / whole.clamp_min(1e-3 * peak)).clamp(0, 1))
-        wholes.append(whole * drawing.gain(mean, seed, len(wholes) * GROUP))
-    whole = torch.cat(wholes)
+            share = (part / whole.clamp_min(1e-3 * peak)).clamp(0, 1)
+        return whole * drawing.gain(mean, seed, start), share
+
+    wholes, shares = zip(*drawing.groups(group), strict=True)
+    whole = torch.cat(wholes)[:n]
     if mask is None:
-        projected = torch.cat(shares)
+        projected = torch.cat(shares)[:n]
     else:
         masks = _each(mask, n)
         grid = ImageGrid(masks.shape[-1], drawing.fov_mm / masks.shape[-1])
@@ -178,6 +190,7 @@ class Drawing:
         self.target = ParallelBeam(views, bins, bin_mm or self.fov_mm / bins)
         self.own = model.beam.image_grid().size
         self.grid = ImageGrid(self.own, self.fov_mm / self.own)
+        self.alone = Lock()  # matrices of large sinograms are made once, and are all that the memory has to hold
         self.native = self.target == ParallelBeam(*model.beam.shape, self.grid.pixel_mm)
 
     def charts(self, image: torch.Tensor | None, name: str) -> torch.Tensor | None:
@@ -219,43 +232,53 @@ class Drawing:
                 c = replace(c, **{name: chart[rows], f"{name}_told": torch.ones(GROUP)})
         return c if mask is None else replace(c, whole=torch.zeros(GROUP))
 
+    def groups(self, draw: Callable[[int], Drawn]) -> Iterator[Drawn]:
+        """What `draw` makes of each group of :data:`GROUP` samples, given the number of its first, in order.
+
+        On a CPU as many groups at a time as there are threads, each on one: the networks are too small to be shared by
+        several, and what is drawn does not depend on how many there are.
+        """
+        starts = range(0, self.n, GROUP)
+        if self.device.type != "cpu":
+            yield from map(draw, starts)
+            return
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool, single_threaded():
+            yield from pool.map(draw, starts)
+
     @torch.no_grad()
-    def states(
+    def state(
         self,
+        start: int,
         mask: torch.Tensor | str | None,
         attention: torch.Tensor | None,
         sampler: str | None,
         steps: int | None,
         seed: int,
         guidance: float | None,
-    ) -> Iterator[tuple[torch.Tensor, int]]:
-        """Latent states of groups of :data:`GROUP` samples, and how many of each group are wanted."""
+    ) -> torch.Tensor:
+        """Latent states of a group of :data:`GROUP` samples, the first of which has the number `start`."""
         scale = float(self.model.config.get("guidance", 1.0)) if guidance is None else guidance
         interval = self.model.config.get("guidance_interval")
         emphasis = float(self.model.config.get("emphasis", {}).get(self.prompt.region, 1.0))
-        for first in range(0, self.n, GROUP):
-            c = self.condition(first, mask, attention).to(self.device)
-            blank = c.without("tracer", "region")
-            mean = self.denoiser.mean[c.whole.long(), c.tracer, c.region]
+        c = self.condition(start, mask, attention).to(self.device)
+        blank = c.without("tracer", "region")
 
-            def told(z: torch.Tensor, sigma: torch.Tensor, c: Condition = c) -> torch.Tensor:
-                return self.denoiser(z, sigma, c, emphasis)
+        def told(z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+            return self.denoiser(z, sigma, c, emphasis)
 
-            def untold(z: torch.Tensor, sigma: torch.Tensor, c: Condition = blank) -> torch.Tensor:
-                return self.denoiser(z, sigma, c, emphasis)
+        def untold(z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+            return self.denoiser(z, sigma, blank, emphasis)
 
-            denoise = guided(told, untold, scale, tuple(interval) if interval else None)
-            state = sample(
-                denoise,
-                self.denoiser.shape,
-                seed,
-                range(self.start + first, self.start + first + GROUP),
-                sampler=sampler or DEFAULT,
-                steps=steps,
-                mean=mean,
-                device=self.device,
-            )
-            yield state, min(GROUP, self.n - first)
+        return sample(
+            guided(told, untold, scale, tuple(interval) if interval else None),
+            self.denoiser.shape,
+            seed,
+            range(self.start + start, self.start + start + GROUP),
+            sampler=sampler or DEFAULT,
+            steps=steps,
+            mean=self.denoiser.mean[c.whole.long(), c.tracer, c.region],
+            device=self.device,
+        )
 
     def sum_of(self, state: torch.Tensor) -> torch.Tensor:
         """Latents of the whole: both parts' sum."""
@@ -273,7 +296,8 @@ class Drawing:
         disc = axis[:, None].square() + axis[None, :].square() <= 1
         image = (self.first.image(latent) * disc).clamp_min(low)
         grid = self.target.image_grid(min(self.target.bins, max(FINEST, self.own)))
-        s = Projector(self.target, grid)(regrid(image, self.grid, grid).clamp_min(low)) / self.grid.pixel_mm
+        with self.alone:
+            s = Projector(self.target, grid)(regrid(image, self.grid, grid).clamp_min(low)) / self.grid.pixel_mm
         s = s if signed else match_moments(s, self.target)
         return s, image.sum(dim=(-2, -1)) / self.own
 
