@@ -52,7 +52,7 @@ def time_default(clock: Any) -> None:
 @pytest.mark.parametrize("sampler", ["dpm", "euler", "heun", "ddpm", "ddim", "ddbm"])
 def time_sampler(clock: Any, sampler: str) -> None:
     """The other samplers, each with its own number of evaluations."""
-    _draw(clock, f"allpet, sampler {sampler}", 8, sampler=sampler)
+    _draw(clock, f"allpet, sampler {sampler}", 16, sampler=sampler)
 
 
 @pytest.mark.parametrize("size", [64, 256])
