@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 GROUP = 8
 """Samples drawn at a time, always so many: products of different width round differently, and a sample must not
 depend on how many are drawn beside it."""
+AT_ONCE = 16
+"""Most groups drawn side by side: each takes some 35 MiB."""
 SMALLEST, LARGEST = 32, 512
 FINEST = 256
 """Pixels along a side above which the drawn image is not refined: twice the model's own, and a matrix of 512 would take
@@ -235,14 +237,14 @@ class Drawing:
     def groups(self, draw: Callable[[int], Drawn]) -> Iterator[Drawn]:
         """What `draw` makes of each group of :data:`GROUP` samples, given the number of its first, in order.
 
-        On a CPU as many groups at a time as there are threads, each on one: the networks are too small to be shared by
-        several, and what is drawn does not depend on how many there are.
+        On a CPU as many groups at a time as there are threads (at most :data:`AT_ONCE`), each on one: the networks are
+        too small to be shared by several, and what is drawn does not depend on how many there are.
         """
         starts = range(0, self.n, GROUP)
         if self.device.type != "cpu":
             yield from map(draw, starts)
             return
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool, single_threaded():
+        with ThreadPoolExecutor(min(AT_ONCE, torch.get_num_threads())) as pool, single_threaded():
             yield from pool.map(draw, starts)
 
     @torch.no_grad()
@@ -298,7 +300,7 @@ class Drawing:
         grid = self.target.image_grid(min(self.target.bins, max(FINEST, self.own)))
         with self.alone:
             s = Projector(self.target, grid)(regrid(image, self.grid, grid).clamp_min(low)) / self.grid.pixel_mm
-        s = s if signed else match_moments(s, self.target)
+            s = s if signed else match_moments(s, self.target)
         return s, image.sum(dim=(-2, -1)) / self.own
 
     def gain(self, mean: torch.Tensor, seed: int, first: int) -> torch.Tensor:
