@@ -23,7 +23,7 @@ def test_the_bridge_has_both_ends():
     assert torch.equal(solver.add_noise(x0, y, noise, torch.zeros(3)), x0)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.floats(0.05, 80.0))
 def test_its_own_first_timestep_is_the_end_however_it_rounds(high):
     solver = BridgeScheduler(sigma_min=1e-3, sigma_max=high)
@@ -33,7 +33,7 @@ def test_its_own_first_timestep_is_the_end_however_it_rounds(high):
     assert math.isinf(solver.effective_sigma(float(solver.timesteps[0])))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.floats(0.01, 0.99), st.floats(0.05, 80.0))
 def test_between_them_it_has_the_mean_and_variance_of_the_paper(share, high):
     t = share * high

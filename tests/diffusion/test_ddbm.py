@@ -17,7 +17,7 @@ NARROW = math.sqrt(GAIN) * ERROR
 """Standard deviation of x0 ~ N(MEAN, SPREAD^2) once y = x0 + ERROR * noise is known."""
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.floats(0.02, 0.98), st.floats(0.2, 30), st.floats(0.1, 3), st.floats(-3, 3), st.floats(-3, 3))
 def test_an_endpoint_that_says_nothing_leaves_the_ordinary_denoiser(share, high, spread, endpoint, at):
     """x_t = w y + (1 - w) x0 + c e with y independent of x0 ~ N(m, v): linear regression of x0 on x_t at given y,

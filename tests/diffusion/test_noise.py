@@ -11,7 +11,7 @@ from allpet.errors import AllpetError
 MANY = seeded_noise((3, 2), 7, range(30), stream=4)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 29), min_size=1, max_size=6))
 def test_a_row_depends_on_its_index_alone(indices):
     assert torch.equal(seeded_noise((3, 2), 7, indices, stream=4), MANY[indices])

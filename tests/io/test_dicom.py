@@ -436,7 +436,7 @@ def test_what_suv_lacks_is_named_and_the_image_still_read(tmp_path: Path, change
 # --- written series
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n=st.integers(1, 4), size=st.integers(1, 6), seed=st.integers(0, 99), scale=st.floats(-30, 30))
 def test_what_is_written_is_right_to_half_a_slope(
     tmp_path_factory: pytest.TempPathFactory, n: int, size: int, seed: int, scale: float
@@ -655,7 +655,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, bytes]]:
     return [(path, path.read_bytes()) for path in sorted(folder.iterdir())]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_damaged_files(whole: list[tuple[Path, bytes]], data: st.DataObject) -> None:
     for path, content in whole:

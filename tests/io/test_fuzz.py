@@ -94,7 +94,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", ["a.hs", "ring.hs", "b.hv", "d.hdr"])
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(data=st.data())
 def test_headers_with_odd_values(files: dict[str, Path], name: str, data: st.DataObject) -> None:
     path = files[name].with_name(f"damaged{files[name].suffix}")

@@ -47,7 +47,7 @@ FACTS = st.fixed_dictionaries(
 
 
 @pytest.mark.parametrize("ending", [".hv", ".nii.gz", ".nii"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     n=st.integers(1, 4),
     size=st.integers(1, 7),

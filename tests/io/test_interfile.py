@@ -85,7 +85,7 @@ FACTS = st.fixed_dictionaries(
 """Everything of :class:`Acquired` but the header."""
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     shape=st.tuples(st.integers(1, 4), st.integers(1, 7), st.integers(1, 7)),
     scale=st.sampled_from([1e-30, 1e-3, 1.0, 1e30]),
@@ -235,7 +235,7 @@ def test_point_stands_where_stir_looks_for_it(tmp_path: Path) -> None:
     assert torch.equal(read(tmp_path / "point.hs").sinogram[0], torch.from_numpy(ours[0]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     dtype=st.sampled_from([f"{end}{kind}" for end in "<>" for kind in "f4 f8 i1 i2 i4 i8 u1 u2 u4 u8".split()]),
     order=st.sampled_from(["axial view", "view axial"]),
@@ -265,7 +265,7 @@ def test_data_starting_block_counts_2048_bytes(tmp_path: Path) -> None:
     assert (read(path).sinogram == 1).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), factor=st.sampled_from(["0.37", "2.5e-3", "-4", "+1.0E+002", "1e-30", "1e30"]))
 def test_key_order_spacing_and_scale(tmp_path_factory: pytest.TempPathFactory, seed: int, factor: str) -> None:
     folder = tmp_path_factory.mktemp("f")

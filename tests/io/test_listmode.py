@@ -40,7 +40,7 @@ def write_words(folder: Path, words: list[int], header: str = "", offset: int = 
     return path
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 999), offset=st.sampled_from([0, 7]), dtype=st.sampled_from(["<u4", ">u4"]))
 def test_every_event_lands_in_its_direct_plane(
     tmp_path_factory: pytest.TempPathFactory, seed: int, offset: int, dtype: str

@@ -42,7 +42,7 @@ def test_json_gives_regions_back_to_the_bit(tmp_path: Path) -> None:
         assert one.hash == other.hash and (one.name, one.why, one.score) == (other.name, other.why, other.score)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32), st.floats(-0.99, 99), st.sampled_from(["hot", "cold", "roi"]))
 def test_any_region_survives_json(seed: int, strength: float, kind: str) -> None:
     rng = np.random.default_rng(seed)

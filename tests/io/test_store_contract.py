@@ -75,7 +75,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     where=st.floats(0, 1, exclude_max=True),
     bit=st.integers(0, 7),
@@ -144,7 +144,7 @@ def test_the_lines_of_the_documentation_run(tmp_path: Path, monkeypatch: pytest.
     assert len(known["scan"]) == 10 and len(known["everything"]) == 100 and known["n"] == 100
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     index=st.one_of(
         st.integers(-10, 9),
@@ -210,7 +210,7 @@ def test_stores_of_version_1_are_read_but_do_not_grow(tmp_path: Path) -> None:
 # --- appending
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(parts=st.lists(st.integers(1, 9), min_size=2, max_size=5), block=st.integers(1, 5))
 def test_appended_in_parts_is_the_same_as_written_at_once(
     tmp_path_factory: pytest.TempPathFactory, parts: list[int], block: int

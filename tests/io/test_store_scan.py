@@ -100,7 +100,7 @@ facts = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(known=facts, factors=st.sets(st.sampled_from(FACTORS)), planes=st.integers(1, 3))
 def test_a_saved_scan_comes_back_with_all_that_is_known_of_it(
     tmp_path_factory: pytest.TempPathFactory, known: dict[str, Any], factors: set[str], planes: int

@@ -32,7 +32,7 @@ def region(rng: np.random.Generator, strength: float, name: str = "one") -> Regi
     return Region.from_mask(name, mask, strength=strength)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32),
     strengths=st.lists(st.floats(-0.999, 50), min_size=0, max_size=4),

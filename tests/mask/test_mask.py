@@ -15,7 +15,7 @@ BEAM = ParallelBeam(32, 32, 4.0)
 A = Projector(BEAM, ImageGrid(32, 4.0))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     s=arrays("float32", (4, 5), elements=st.floats(-(2.0**100), 2.0**100, width=32)),
     m=arrays("float32", (4, 5), elements=st.floats(0, 1, width=32)),
@@ -42,7 +42,7 @@ def test_projected_mask_spans_0_to_1_and_empty_is_zero():
     assert torch.allclose(peaks[[0, 1, 2, 4, 5, 6, 7]], torch.ones(7))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**40), strength=st.floats(-0.99, 50), empty=st.booleans())
 def test_attention_is_undone(seed, strength, empty):
     m = draw_masks([seed], 32)[0] * (0 if empty else 1)

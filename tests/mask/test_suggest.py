@@ -170,7 +170,7 @@ blob = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(blob, max_size=6), min_size=1, max_size=3), st.integers(0, 99), st.floats(0, 1))
 def test_any_blobs(planes, seed, noise):
     rng = np.random.default_rng(seed)

@@ -34,7 +34,7 @@ coordinate = st.floats(-30, 30)
 half_axis = st.floats(15, 60)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(coordinate, coordinate, half_axis, half_axis, st.floats(0, np.pi))
 def test_an_ellipse_is_consistent(x: float, y: float, a: float, b: float, turn: float):
     s = ellipse(BEAM, x, y, a, b, turn)

@@ -22,7 +22,7 @@ def _set(n: int, seed: int, d: int = 30) -> torch.Tensor:
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(2, 40), st.integers(0, 99), st.floats(-5, 5))
 def test_wasserstein_of_a_shift_is_its_length(n: int, seed: int, shift: float):
     a = _set(n, seed)

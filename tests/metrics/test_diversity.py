@@ -14,7 +14,7 @@ from allpet.metrics import mean_pairwise_correlation, participation_ratio, slidi
 from allpet.project import Projector
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(2, 12), st.integers(0, 99))
 def test_correlation_is_numpys(n: int, seed: int):
     x = torch.randn(n, 4, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -19,7 +19,7 @@ def _pairs(shape: tuple[int, ...], seed: int) -> tuple[torch.Tensor, torch.Tenso
     return truth + torch.from_numpy(rng.normal(0, 1.5, shape)), truth
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(11, 40), st.integers(11, 40), st.floats(0.5, 100), st.integers(0, 1000))
 def test_scores_match_scikit_image(rows: int, columns: int, peak: float, seed: int):
     estimate, truth = _pairs((2, rows, columns), seed)

@@ -15,7 +15,7 @@ def gaussian(grid: ImageGrid, x0: float = 12.0, y0: float = -20.0, sd: float = 1
     return torch.exp(-((x[None, :] - x0) ** 2 + (-x[:, None] - y0) ** 2) / (2 * sd**2))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(32, 160), st.floats(1.0, 6.0))
 def test_a_smooth_image_is_the_same_on_any_grid_that_holds_it(size, pixel_mm):
     source, target = ImageGrid(96, 2.5), ImageGrid(size, pixel_mm)

@@ -22,7 +22,7 @@ from allpet.model.moebius import Mix, PlaneConv
     last=st.booleans(),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_it_is_the_padded_convolution(n, n_in, n_out, down, across, last, seed):
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(n, n_in, 4 * down, 4 * across, generator=g)

@@ -23,7 +23,7 @@ def test_disk_matches_the_analytic_transform(size, pixel_mm, share, radius, limi
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     views=st.integers(1, 40),
     bins=st.integers(1, 50),
@@ -50,7 +50,7 @@ def test_gradients_first_and_second_order():
     assert torch.autograd.gradgradcheck(lambda t: a(t) ** 2, x)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     views=st.integers(1, 20),
     half=st.integers(1, 30),

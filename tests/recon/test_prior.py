@@ -52,7 +52,7 @@ def test_value_is_the_sum_over_neighbours(prior: RelativeDifference):
     assert penalty(x, prior).shape == ((3,) if prior.axes == 2 else ())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(gamma=st.floats(0, 4), epsilon=st.floats(0, 1), plane=st.sampled_from([None, 0.5, 2.0]), seed=st.integers(0, 99))
 def test_gradient_agrees_with_autograd_and_curvature_bounds_the_hessian(gamma, epsilon, plane, seed):
     prior = RelativeDifference(2.0, gamma, epsilon, plane)

@@ -22,7 +22,7 @@ BEAM, GRID = ParallelBeam(60, 64, 3.0), ImageGrid(64, 3.0)
 PER_SIGMA = math.sqrt(8 * math.log(2))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(fwhm=st.floats(0.1, 30), subset=st.sampled_from([(0, 1), (1, 3), (4, 7)]), seed=st.integers(0, 99))
 def test_the_adjoint_is_exact(fwhm: float, subset: tuple[int, int], seed: int):
     a = BlurredProjector(BEAM, GRID, fwhm, subset)

@@ -148,7 +148,7 @@ def test_slices_and_mu_in_one_go_equal_each_alone() -> None:
     assert np.abs(ideal[0] / ideal_projection(activity[0], beam, 5.0, "68Ga") - 1).max() > 1e-3
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     counts=st.floats(1e3, 1e7),
     randoms=st.floats(0, 0.6),

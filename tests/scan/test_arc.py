@@ -56,7 +56,7 @@ def test_default_beam_of_the_mmr() -> None:
     assert outermost <= beam.fov_mm / 2 < outermost + beam.bin_mm
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     views=st.integers(4, 30),
     bins=st.integers(1, 30),

@@ -53,7 +53,7 @@ def test_plasma_is_the_published_formula() -> None:
     assert np.allclose(found, [plasma(x) for x in t], rtol=1e-10, atol=1e-12)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(K1=st.floats(0.01, 1.2), k2=rate, k3=rate, k4=rate)
 def test_tissue_is_the_solution_of_the_equations(K1: float, k2: float, k3: float, k4: float) -> None:
     rates = Rates(K1, k2, k3, k4)
@@ -83,7 +83,7 @@ def test_limits_agree_with_equations_and_are_continuous(rates: Rates) -> None:
         assert np.allclose(curve(near).at(60 * t), found, rtol=500 * tiny + 1e-12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(k2=rate, k3=rate, k4=rate, start=st.floats(0, 180), length=st.floats(0.05, 60))
 def test_frame_is_the_weighted_mean_by_quadrature(k2: float, k3: float, k4: float, start: float, length: float) -> None:
     tissue = curve(Rates(0.3, k2, k3, k4))

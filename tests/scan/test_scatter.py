@@ -152,7 +152,7 @@ def test_no_matter_or_no_activity_no_scatter() -> None:
     assert scatter_estimate(0 * body, 0 * body, HEAD, MMR).shape == (1, *HEAD.shape)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(x=st.floats(-60, 60), y=st.floats(-60, 60), radius=st.floats(12, 40), scale=st.floats(0.01, 100))
 def test_linear_in_activity(x: float, y: float, radius: float, scale: float) -> None:
     body, spot = disc(HEAD, 100), disc(HEAD, radius, x, y)

@@ -37,7 +37,7 @@ def line_in_air(x: float, y: float, angle: np.ndarray) -> np.ndarray:
     return np.asarray(2 * HALF_LENGTH_MM / np.hypot(HALF_LENGTH_MM, rho) * cosine / rho)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(x=st.floats(-80, 80), y=st.floats(-80, 80))
 def test_small_source_in_air(x: float, y: float) -> None:
     spot = disc(10, x, y)
@@ -81,7 +81,7 @@ def test_randoms_are_products_of_the_two_ends() -> None:
     assert np.abs(got / got.mean() - expected / expected.mean()).max() < 0.02
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(scale=st.floats(0.1, 50), window=st.floats(1, 10))
 def test_randoms_grow_with_the_square_of_activity_and_with_the_window(scale: float, window: float) -> None:
     activity, mu = disc(90), WATER * disc(95)

@@ -97,7 +97,7 @@ def test_body_sizes() -> None:
     assert suv_factor(image(decay_reference="injection"), "surface") == pytest.approx(0.0528041, rel=1e-5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     by=st.sampled_from(sorted(UNITS)),
     reference=st.sampled_from(["start", "injection", "none"]),

@@ -145,7 +145,7 @@ class Steps(RuleBasedStateMachine):
         assert state_of(self.work) == self.states[-1]
 
 
-Steps.TestCase.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
+Steps.TestCase.settings = settings(max_examples=20, stateful_step_count=20)
 TestSteps = Steps.TestCase
 
 
