@@ -11,16 +11,12 @@ from allpet.io import build
 from allpet.study import arms, data, masks, synthetic
 from allpet.train.recipes import Base
 
-EVERY = data.PROMPTS
-FEW = (("FDG", "brain"), ("FDG", "chest"), ("DOPA", "abdomen"), ("PSMA", "pelvis"))
-
 
 @pytest.fixture(scope="module", autouse=True)
 def narrow():
-    """Narrower levels of the recipe base's network and 4 of the 15 prompts: what is tested is around them."""
+    """The network of the recipe base with narrower levels: these tests are about what is around it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Base, "widths", (64, 96, 128))
-        patch.setattr(data, "PROMPTS", FEW)
         patch.setattr(build, "_default_workers", lambda: 1)  # starting processes takes longer than these samples
         yield
 
@@ -28,35 +24,36 @@ def narrow():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("study")
-    data.simulate_all(path, 24, views=32, bins=32)
+    data.simulate_all(path, 90, views=32, bins=32)
     return path
 
 
-def test_sinograms_are_spread_over_prompts_and_subjects(folder, monkeypatch):
-    whole = data.training_set(folder, 24)
-    assert len(whole) == 24 and len(set(whole.subject.tolist())) == 12
-    part = data.training_set(folder, 11)
-    assert len(part) == 11 and sorted(set(part.tracer.tolist())) == [1, 2, 3]
+def test_sinograms_are_spread_over_prompts_and_subjects(folder):
+    assert sum(data.shares(500).values()) == 500 and set(data.shares(500).values()) == {33, 34}
+    whole = data.training_set(folder, 90)
+    assert len(whole) == 90 and len(set(whole.subject.tolist())) == 45
+    part = data.training_set(folder, 40)
+    assert len(part) == 40 and sorted(set(part.tracer.tolist())) == [1, 2, 3]
     with pytest.raises(AllpetError, match="holds 6 sinograms; 7 are needed"):
-        data.training_set(folder, 25)
-    monkeypatch.setattr(data, "PROMPTS", EVERY)
-    assert len(EVERY) == 15 and sum(data.shares(500).values()) == 500 and set(data.shares(500).values()) == {33, 34}
+        data.training_set(folder, 100)
     again = data.unseen(folder, "FDG", "chest", 4, 32, 32)
     assert torch.equal(data.unseen(folder, "FDG", "chest", 2, 32, 32), again[:2])
 
 
 @pytest.mark.parametrize("name", ["ours", "vae"])
 def test_an_arm_trains_scores_and_is_not_done_twice(name, folder, tmp_path, monkeypatch):
-    monkeypatch.setitem(arms.ARMS, name, arms.Arm("toy", 24, arms.ARMS[name].options, arms.ARMS[name].rival))
+    monkeypatch.setitem(arms.ARMS, name, arms.Arm("toy", 90, arms.ARMS[name].options, arms.ARMS[name].rival))
     result = arms.run_arm(name, folder, tmp_path, n=6, max_steps=2)
-    assert len(result["rows"]) == 4 and result["sinograms"] == 24 and result["summary"]["sinogram_distance"]["mean"] > 0
+    assert (
+        len(result["rows"]) == 15 and result["sinograms"] == 90 and result["summary"]["sinogram_distance"]["mean"] > 0
+    )
     file = tmp_path / f"{name}-0" / arms.RESULT
     assert json.loads(file.read_text())["arm"] == name
     before = file.stat().st_mtime_ns
     assert arms.run_arm(name, folder, tmp_path, n=6, max_steps=2) == json.loads(file.read_text())
     assert file.stat().st_mtime_ns == before
     table = arms.markdown([result, {**result, "seed": 1}])
-    assert f"| {name} | toy | 24 | 2 |" in table and "±" in table
+    assert f"| {name} | toy | 90 | 2 |" in table and "±" in table
 
 
 def test_unknown_arm():
@@ -65,7 +62,7 @@ def test_unknown_arm():
 
 
 def test_half_size_is_half_and_arms_differ(folder):
-    whole = data.training_set(folder, 24)
+    whole = data.training_set(folder, 90)
     sizes = {
         name: arms.recipe_of(arms.ARMS[name])(whole, None, 0).network.parameters_count for name in ("ours", "half")
     }
@@ -83,7 +80,7 @@ def test_random_shapes_are_more_diverse_than_a_sliding_block():
     assert "| RMAS + DMM | 60 |" in masks.markdown(list(rows.values()))
 
 
-def test_a_restorer_learns_and_synthetic_sinograms_are_compared(folder, tmp_path, monkeypatch):
+def test_a_restorer_learns_and_synthetic_sinograms_are_compared(folder, tmp_path):
     from model_support import blobs
 
     s = blobs(12)
@@ -91,8 +88,7 @@ def test_a_restorer_learns_and_synthetic_sinograms_are_compared(folder, tmp_path
     assert float(expected.sum(dim=(1, 2)).mean()) == pytest.approx(synthetic.COUNTS, rel=1e-3)
     quick = [synthetic.judge(synthetic.fit(s, True, m, 0), s, 1).mean() for m in (0.0001, 0.08)]
     assert float(quick[1]) > float(quick[0]) + 1
-    monkeypatch.setitem(arms.ARMS, "toy", arms.Arm("toy", 24, arms.ARMS["ours"].options))
-    arms.run_arm("toy", folder, tmp_path, n=6, max_steps=1)
-    rows = synthetic.compare(folder, tmp_path / "toy-0", 22, 16, 0.001, (0, 1), people=3)
-    assert len(rows) == 8 and rows[0]["n"] == 12
-    assert "| real only | 22 |" in synthetic.markdown(rows)
+    arms.run_arm("ours-50", folder, tmp_path, n=6, max_steps=1)
+    rows = synthetic.compare(folder, tmp_path / "ours-50-0", 45, 30, 0.001, (0, 1), people=2)
+    assert len(rows) == 8 and rows[0]["n"] == 30
+    assert "| real only | 45 |" in synthetic.markdown(rows)

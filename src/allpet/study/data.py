@@ -15,7 +15,6 @@ from allpet.geometry import ParallelBeam
 from allpet.model.prompt import REGIONS, TRACERS
 from allpet.train.samples import TrainingSet
 
-PROMPTS = tuple((tracer, region) for tracer in TRACERS for region in REGIONS)
 SLICES = 2
 """Slices of each subject."""
 
@@ -56,8 +55,9 @@ def _rows(path: Path) -> int:
 
 def shares(count: int) -> dict[tuple[str, str], int]:
     """`count` sinograms spread evenly over the prompts, the first ones getting one more."""
-    few, more = divmod(count, len(PROMPTS))
-    return {prompt: few + (k < more) for k, prompt in enumerate(PROMPTS)}
+    prompts = [(tracer, region) for tracer in TRACERS for region in REGIONS]
+    few, more = divmod(count, len(prompts))
+    return {prompt: few + (k < more) for k, prompt in enumerate(prompts)}
 
 
 @lru_cache(maxsize=2)
