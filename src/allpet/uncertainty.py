@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
+    from allpet.model import AllPET
     from allpet.model.translator import Translator
+    from allpet.scan.dataset import Dataset
     from allpet.train.pairs import PairSet
 
 LEVEL = 0.9
@@ -16,6 +19,8 @@ NORMAL = 1.6448536
 """Half the width of that interval in standard deviations of a normal distribution."""
 BODY = 0.1
 """Truth above this share of its 99th percentile is body."""
+SEEING = 0.05
+"""Bins with at least this share of the plane's peak of trues see the body."""
 ATTENUATING = 0.3
 """For attenuation: truth above this, in units of water's, is body."""
 
@@ -27,20 +32,45 @@ def body_of(target: torch.Tensor, attenuation: torch.Tensor) -> torch.Tensor:
     return target > level[:, None, None]
 
 
-def ratios(network: Translator, pairs: PairSet) -> torch.Tensor:
-    """Error over stated standard deviation of the first result, in all pixels of the bodies."""
-    found = []
+def ratios(network: Translator, pairs: PairSet, restored: bool = False) -> list[torch.Tensor]:
+    """Error over stated standard deviation of the first result, in all pixels of each body; `restored`: error of the
+    image that the network was given, which is kept where it is not trusted."""
+    found: list[torch.Tensor] = []
     for k in range(0, len(pairs), 16):
         part = pairs[slice(k, k + 16)]
         with torch.no_grad():
             mean, spread = network(part.views, part.question)
         truth = part.target[:, 0].float()
         body = body_of(truth, part.attenuation)
-        found.append(((mean[:, 0] - truth) / spread[:, 0].clamp_min(1e-6))[body])
-    return torch.cat(found)
+        image = part.views.image if restored else mean[:, 0]
+        off = (image - truth) / spread[:, 0].clamp_min(1e-6)
+        found += [one[inside] for one, inside in zip(off, body, strict=True)]
+    return found
+
+
+def sinogram_ratios(model: AllPET, data: Dataset, k: int, samples: int) -> torch.Tensor:
+    """Error over stated standard deviation in the bins that see the body, of what `apply` gives for scan k of pairs."""
+    from allpet.task.rivals import truth
+
+    task, options = str(data.prompt["task"]), {}
+    if task == "convert":
+        options = {"to": data.attributes["to"]}
+    if task == "delayed":
+        starts = data.attributes["frame_start_s"]
+        options = {"delay_minutes": (starts[1] - starts[0]) / 60}
+    result = model.apply(task, data.scan([k]), samples=samples, **options)
+    assert result.std is not None
+    off = result.expected.sinogram[0] - torch.from_numpy(data["sinogram"][k])
+    trues = truth(data)[k, 0]
+    return (off / result.std.sinogram[0].clamp_min(1e-9))[trues > SEEING * trues.max()]
 
 
 def image_factor(network: Translator, pairs: PairSet) -> float:
     """Factor on standard deviations with which 90 % intervals cover 90 % of the pixels of these bodies."""
-    size = ratios(network, pairs).abs()
-    return float(size.kthvalue(max(1, round(LEVEL * len(size)))).values) / NORMAL
+    return factor_of(ratios(network, pairs))
+
+
+def factor_of(found: Sequence[torch.Tensor]) -> float:
+    """The same of errors over their stated standard deviations; 1 where there are none."""
+    size = torch.cat([one.abs() for one in found]) if found else torch.zeros(0)
+    return float(size.kthvalue(max(1, round(LEVEL * len(size)))).values) / NORMAL if len(size) else 1.0

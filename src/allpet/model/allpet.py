@@ -170,7 +170,9 @@ class AllPET:
             known = read_weights(path / adapter_file(task))
             bare = [*bare, *([] if known.hashed else [adapter_file(task)])]
             model.adapted[task] = with_adapter(model.need("translator"), known.tensors)
-            model.config.setdefault("calibration", {}).setdefault(task, {}).update(facts.get("calibration", {}))
+            factors = model.config.setdefault("calibration", {}).setdefault(task, {})
+            factors.update(facts.get("calibration", {}))
+            factors.pop("by_words", None)  # of the base's deviations
         model.config["base"] = config["base"]
         model.source, model.shipped, model.unhashed = str(path), False, (*model.unhashed, *bare)
         return model

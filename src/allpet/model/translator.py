@@ -62,6 +62,16 @@ class Ask:
     def __len__(self) -> int:
         return len(self.task)
 
+    @property
+    def log_level(self) -> torch.Tensor:
+        """Logarithm of the mean trues in a bin ``(n,)``."""
+        return 2 * self.told[:, 0] + 1
+
+    @property
+    def has_frames(self) -> torch.Tensor:
+        """Whether there are dynamic frames, bool ``(n,)``."""
+        return self.told[:, TOLD.index("has_frames")] > 0
+
     def __getitem__(self, index: torch.Tensor | slice) -> Ask:
         return Ask(*(getattr(self, f.name)[index] for f in fields(self)))
 

@@ -11,8 +11,8 @@ from allpet.report.figures import DIFFERENCE_MAP, SPREAD_MAP, Panel, difference_
 from allpet.report.tasks_table import images_of, ours, plainly
 from allpet.scan.units import UNCALIBRATED
 from allpet.study.cases import Case
-from allpet.task.planes import temper
 from allpet.task.rivals import net, share_of, truth
+from allpet.task.temper import image_of, temper
 from allpet.train.pairs import PairSet
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def case_figure(model: AllPET, case: Case, plain: PlainNet | None = None, seed: 
     task = str(data.prompt["task"])
     with torch.no_grad():
         mean, doubt = model.translator_of(task)(pairs.views, pairs.question)
+    spread = (doubt[:, 0] * temper(model, image_of(task), pairs.question))[0]
     lines: list[list[Panel]] = []
     for k in range(true.shape[1]):
         right, made = images_of(true[:, k], data)[0], images_of(mine[:, k], data)[0]
@@ -47,21 +48,18 @@ def case_figure(model: AllPET, case: Case, plain: PlainNet | None = None, seed: 
         off = made - right
         line.append(image_panel(off, data.grid, "allpet − truth", UNCALIBRATED, difference_window(off), DIFFERENCE_MAP))
         if k == 0 and task != "attenuation":
-            scale = float(pairs.unit[0] / share_of(data)[0]) / data.grid.pixel_mm * temper(model, task, "image")
-            line.append(
-                image_panel(doubt[0, 0] * scale, data.grid, "standard deviation", UNCALIBRATED, colours=SPREAD_MAP)
-            )
+            scale = float(pairs.unit[0] / share_of(data)[0]) / data.grid.pixel_mm
+            line.append(image_panel(spread * scale, data.grid, "standard deviation", UNCALIBRATED, colours=SPREAD_MAP))
         lines.append(line)
     if task == "attenuation":
         right, found = pairs.target[0, 0].float() * WATER, mean[0, 0] * WATER
-        window, factor = window_of(right, share=1.0), temper(model, task, "mumap") * WATER
-        off = found - right
+        window, off = window_of(right, share=1.0), found - right
         lines.append(
             [
                 image_panel(right, data.grid, "mu, truth", "1/mm", window),
                 image_panel(found, data.grid, "mu, predicted", "1/mm", window),
                 image_panel(off, data.grid, "mu, difference", "1/mm", difference_window(off), DIFFERENCE_MAP),
-                image_panel(doubt[0, 0] * factor, data.grid, "mu, standard deviation", "1/mm", colours=SPREAD_MAP),
+                image_panel(spread * WATER, data.grid, "mu, standard deviation", "1/mm", colours=SPREAD_MAP),
             ]
         )
     return draw(lines, 2.3)

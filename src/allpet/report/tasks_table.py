@@ -21,8 +21,8 @@ from allpet.recon import osem
 from allpet.scan.dataset import Dataset
 from allpet.scan.phantom import LABELS
 from allpet.study.cases import CASES, Case
-from allpet.task.planes import temper
 from allpet.task.rivals import RIVALS, Rival, rows, share_of, truth
+from allpet.task.temper import image_of, temper
 from allpet.train.pairs import PairSet
 from allpet.uncertainty import NORMAL, body_of
 
@@ -109,20 +109,27 @@ def score(estimate: torch.Tensor, data: Dataset) -> list[dict[str, float]]:
 
 
 def doubt(model: AllPET, data: Dataset) -> dict[str, float]:
-    """Share of body pixels that 90 % intervals cover, and the correlation of deviation and absolute error."""
+    """Means over people of :func:`doubts`."""
+    return {name: float(np.nanmean(values)) for name, values in doubts(model, data).items()}
+
+
+def doubts(model: AllPET, data: Dataset) -> dict[str, list[float]]:
+    """Of every person: share of body pixels that 90 % intervals cover, and the correlation of deviation and absolute
+    error."""
     task = str(data.prompt["task"])
     pairs = PairSet.from_dataset(data, model.need("restorer"))
-    factor = temper(model, task, "mumap" if task == "attenuation" else "image")
+    factor = temper(model, image_of(task), pairs.question)
     with torch.no_grad():
         mean, spread = model.translator_of(task)(pairs.views, pairs.question)
+    spread = spread[:, 0] * factor
     right = pairs.target[:, 0].float()
     body = body_of(right, pairs.attenuation)
     covered, follows = [], []
-    for x, y, s, inside in zip(mean[:, 0], right, spread[:, 0], body, strict=True):
-        error, deviation = (x - y).abs()[inside], s[inside] * factor
+    for x, y, s, inside in zip(mean[:, 0], right, spread, body, strict=True):
+        error, deviation = (x - y).abs()[inside], s[inside]
         covered.append(float((error <= NORMAL * deviation).float().mean()))
         follows.append(float(torch.corrcoef(torch.stack([error, deviation]))[0, 1]))
-    return {"coverage": float(np.mean(covered)), "correlation": float(np.nanmean(follows))}
+    return {"coverage": covered, "correlation": follows}
 
 
 def evaluate_tasks(

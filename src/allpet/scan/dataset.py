@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,6 +79,11 @@ class Dataset:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.arrays)
+
+    def without_frames(self) -> Dataset:
+        """The same as static scans: without dynamic frames."""
+        kept = {name: values for name, values in self.arrays.items() if not name.startswith("frames")}
+        return replace(self, arrays=kept)
 
     @property
     def grid(self) -> ImageGrid:

@@ -14,7 +14,7 @@ from tyro.conf import subcommand
 from allpet.errors import AllpetError
 from allpet.provenance import RUNNING, provenance
 from allpet.report.table import write_table
-from allpet.study.judged import Anatomy, Heldout, Neighbours, Patients, Retention, Separation, Strange, tell
+from allpet.study.judged import Anatomy, Coverage, Heldout, Neighbours, Patients, Retention, Separation, Strange, tell
 
 
 @dataclass
@@ -264,6 +264,7 @@ Study = (
     | Annotated[Lowshot, subcommand("lowshot")]
     | Annotated[Bridge, subcommand("bridge")]
     | Annotated[Strange, subcommand("strange")]
+    | Annotated[Coverage, subcommand("coverage")]
     | Annotated[Separation, subcommand("separation")]
     | Annotated[Heldout, subcommand("heldout")]
     | Annotated[Patients, subcommand("patients")]

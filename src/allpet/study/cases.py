@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from allpet.scan.dataset import Dataset
@@ -51,10 +51,7 @@ class Case:
             bins=shape[1],
             **self.options,
         )
-        if self.static:
-            kept = {name: values for name, values in data.arrays.items() if not name.startswith("frames")}
-            data = replace(data, arrays=kept)
-        return data
+        return data.without_frames() if self.static else data
 
 
 CASES = (

@@ -42,6 +42,23 @@ class Strange:
 
 
 @dataclass
+class Coverage:
+    """Do 90 % intervals cover, and do standard deviations follow the error?"""
+
+    people: int = 8
+    """Test people of each tracer (or two) and region."""
+    seed: int = 61
+    """Seed of the people."""
+    patients: Path | None = None
+    """Folder with STS_*/PET_image.nii.gz and PET_mask.nii.gz; without it, simulated people only."""
+    out: Path | None = None
+    """Folder for coverage.json and coverage.md."""
+
+    def run(self) -> None:
+        judge("coverage", self.out, self.people, self.seed, self.patients)
+
+
+@dataclass
 class Separation:
     """Where the error of separation comes from: true shares, or the true sum, in place of the estimated ones."""
 

@@ -27,10 +27,10 @@ from allpet.task.planes import (
     draws,
     parts,
     question,
-    temper,
     working_beam,
 )
 from allpet.task.point import Pointed
+from allpet.task.temper import temper
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET, Result
@@ -107,12 +107,13 @@ def attenuation(
         some = slice(part.first, part.first + len(part))
         lost = factors[some]
         gather.look(part)
+        asked = question("low-dose", words, part)
         with torch.no_grad():
-            mean, own_doubt = corrector(part.seen.views, question("low-dose", words, part))
+            mean, own_doubt = corrector(part.seen.views, asked)
         without = gather.trusted(part, mean[:, 0])
         image, own_spread = pointed.look(part, without, own_doubt[:, 0])
         pointed.keep(part, without, image, own_spread)
-        gather.keep(part, image, own_spread)
+        gather.keep(part, image, own_spread, asked)
         expected.append(part.trues(part.corrected(image, model)) / lost)
         if samples:
             own_depth = depth(mumap[some])
@@ -120,10 +121,10 @@ def attenuation(
             off = [depth(mu) - own_depth for mu in drawn]
             wobble = expected[-1] * torch.stack(off).exp().std(dim=0)
             noise = part.deviation(part.seen.views.image, own_spread, samples, seed, model) / lost
-            spread.append((wobble.square() + noise.square()).sqrt())
-    factor = temper(model, "attenuation", "sinogram")
+            factor = temper(model, "sinogram", question("attenuation", words, part))
+            spread.append((wobble.square() + noise.square()).sqrt() * factor)
     result = bare(scan.with_sinogram(torch.cat(expected), attenuation=None, background=None))
-    std = result.with_sinogram(torch.cat(spread) * factor) if spread else None
+    std = result.with_sinogram(torch.cat(spread)) if spread else None
     written = Image(mumap, own, MU, plane_mm=scan.plane_mm, **scan.acquired())
     return gather.result(result, std, notes, pointed, {"-mumap": written})
 
@@ -140,9 +141,10 @@ def _predict(model: AllPET, scan: Scan, words: Words, progress: Progress | None)
     translator = model.translator_of("attenuation")
     found = []
     for part in parts(model, scan, None, progress):
+        asked = question("attenuation", words, part)
         with torch.no_grad():
-            mean, doubt = translator(part.seen.views, question("attenuation", words, part))
-        found.append(torch.stack([mean[:, 0], doubt[:, 0] * temper(model, "attenuation", "mumap")]) * WATER)
+            mean, doubt = translator(part.seen.views, asked)
+        found.append(torch.stack([mean[:, 0], doubt[:, 0] * temper(model, "mumap", asked)]) * WATER)
     mu, deviation = torch.cat(found, dim=1)
     return mu, deviation
 

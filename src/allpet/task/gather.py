@@ -11,10 +11,12 @@ import torch
 from allpet.model.familiar import LIMIT, Verdict, warnings
 from allpet.scan.core import Image, Scan
 from allpet.scan.units import ACTIVITY, UNCALIBRATED
-from allpet.task.planes import Part, Words, temper
+from allpet.task.planes import Part, Words
+from allpet.task.temper import temper
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET, Result
+    from allpet.model.translator import Ask
     from allpet.task.point import Pointed
 
 
@@ -58,14 +60,14 @@ class Gather:
         strange = self.verdicts[-1].strangeness > LIMIT
         return torch.where(strange[:, None, None], part.seen.views.image, mean)
 
-    def keep(self, part: Part, mean: torch.Tensor, deviation: torch.Tensor) -> None:
-        """Keep an image in units of the scan and its stated deviation, both ``(n, bins, bins)``."""
+    def keep(self, part: Part, mean: torch.Tensor, deviation: torch.Tensor, asked: Ask) -> None:
+        """Keep an image that was asked for, in units of the scan, and its stated deviation: ``(n, bins, bins)``."""
         if not self.images:
             return
         self.grid = part.grid
         scale = part.activity[:, None, None]
         self.means.append(mean * scale)
-        self.deviations.append(deviation * scale * temper(self.model, self.task, "image"))
+        self.deviations.append(deviation * scale * temper(self.model, "image", asked))
 
     def extras(self, scan: Scan) -> dict[str, Scan | Image]:
         """The images kept, by the suffix of their file."""

@@ -30,10 +30,10 @@ from allpet.task.planes import (
     check_samples,
     parts,
     question,
-    temper,
     working_beam,
 )
 from allpet.task.point import Pointed
+from allpet.task.temper import temper
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET, Result
@@ -164,7 +164,6 @@ def _predict(
     if words.region is None:
         notes.append("the region is unknown: name it in the prompt for a better prediction")
     translator, corrector = model.translator_of(task), model.translator_of("low-dose")
-    factor = temper(model, task, "sinogram")
     gather, pointed = Gather(model, task, words, images), Pointed(model, task, scan, roi, seed)
     expected, spread, change = [], [], []
     for part in parts(model, scan, scan.attenuation, progress, first_plane=first_plane):
@@ -176,7 +175,7 @@ def _predict(
             without = mean if part is seen else translator(seen.seen.views, ask)[0]
         image = mean[:, 0]
         pointed.keep(part, without[:, 0], image, doubt[:, 0])
-        gather.keep(part, image, doubt[:, 0])
+        gather.keep(part, image, doubt[:, 0], ask)
         expected.append(part.ratio(image, model) * part.trues())
         if task == "delayed":
             with torch.no_grad():
@@ -184,6 +183,7 @@ def _predict(
             own = gather.trusted(part, now, "low-dose") * decay  # as far corrected as the later image is
             change.append(_index(own, image))
         if samples:
+            factor = temper(model, "sinogram", ask)
             spread.append(part.deviation(image, doubt[:, 0], samples, seed, model) * factor)
     result = bare(scan.with_sinogram(torch.cat(expected), background=None))
     std = result.with_sinogram(torch.cat(spread)) if spread else None

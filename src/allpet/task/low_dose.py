@@ -11,8 +11,9 @@ from allpet.errors import AllpetError
 from allpet.mask.region import Region
 from allpet.scan.core import Scan
 from allpet.task.gather import Gather
-from allpet.task.planes import SAMPLES, Progress, bare, begin, check_samples, parts, question, temper
+from allpet.task.planes import SAMPLES, Progress, bare, begin, check_samples, parts, question
 from allpet.task.point import Pointed
+from allpet.task.temper import temper
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET, Result
@@ -65,20 +66,21 @@ def low_dose(
         raise AllpetError(f"dose fraction is {dose_fraction}; it must be above 0 and at most 1")
     scan, words = begin("low-dose", model, scan, prompt, notes)
     translator = model.translator_of("low-dose")
-    factor = temper(model, "low-dose", "sinogram")
     gather, pointed = Gather(model, "low-dose", words, images), Pointed(model, "low-dose", scan, roi, seed)
     expected, deviations = [], []
     for part in parts(model, scan, scan.attenuation, progress, first_plane=first_plane):
         gather.look(part)
+        asked = question("low-dose", words, part)
         with torch.no_grad():
-            mean, doubt = translator(part.seen.views, question("low-dose", words, part))
+            mean, doubt = translator(part.seen.views, asked)
         without = gather.trusted(part, mean[:, 0])
         image, spread = pointed.look(part, without, doubt[:, 0])
         pointed.keep(part, without, image, spread)
-        gather.keep(part, image, spread)
+        gather.keep(part, image, spread, asked)
         expected.append((part.trues(part.corrected(image, model)) + part.background) / dose_fraction)
         if samples:
-            deviations.append(part.deviation(image, spread, samples, seed, model) * (factor / dose_fraction))
+            factor = temper(model, "sinogram", asked) / dose_fraction
+            deviations.append(part.deviation(image, spread, samples, seed, model) * factor)
     full = None if scan.background is None else scan.background / dose_fraction
     result = bare(scan.with_sinogram(torch.cat(expected), background=full, dose_fraction=1.0))
     std = result.with_sinogram(torch.cat(deviations), background=None) if deviations else None

@@ -280,12 +280,6 @@ def check_samples(samples: int) -> None:
         raise AllpetError(f"samples is {samples}; a standard deviation needs at least 2 (0 for none)")
 
 
-def temper(model: AllPET, task: str, what: str) -> float:
-    """Factor on stated deviations, fitted on validation subjects: of "image", "sinogram" or "region"."""
-    found: dict[str, dict[str, float]] = model.config.get("calibration", {})
-    return float(found.get(task, {}).get(what, 1.0))
-
-
 def working_beam(scan: Scan, views: int, bins: int) -> ParallelBeam:
     """The model's grid over the part of the field of view that holds the object.
 

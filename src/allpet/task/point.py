@@ -21,8 +21,9 @@ from allpet.model.focus import gate_of
 from allpet.recon.whole import image_grid_of
 from allpet.scan.core import Image, Scan
 from allpet.scan.units import ACTIVITY, UNCALIBRATED
-from allpet.task.planes import Part, draws, temper
+from allpet.task.planes import Part, draws
 from allpet.task.sight import sight_of
+from allpet.task.temper import usual
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET, RegionResult
@@ -118,7 +119,7 @@ class Pointed:
         here = self.here(part)
         if not here:
             return
-        spread = deviation * temper(self.model, self.task, "image")
+        spread = deviation * usual(self.model, self.task, "image")
         for k, drawn in enumerate(draws(after, spread, SAMPLES, self.seed, part.first)):
             off = (drawn - after) * scale
             for number, region in here:
@@ -132,7 +133,7 @@ class Pointed:
             return ()
         without, after = (torch.cat(x).numpy() for x in (self.without, self.after))
         unit = UNCALIBRATED if self.scan.counts_per_unit is None else ACTIVITY
-        factor, found = temper(self.model, self.task, "region"), []
+        factor, found = usual(self.model, self.task, "region"), []
         low = max(min(region.planes.start for region in self.roi) - REACH, 0)
         quick = quick_image(self.scan.planes(slice(low, max(region.planes.stop for region in self.roi) + REACH)))
         for number, region in enumerate(self.roi):

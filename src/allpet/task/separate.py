@@ -24,9 +24,9 @@ from allpet.task.planes import (
     check_samples,
     parts,
     question,
-    temper,
 )
 from allpet.task.point import Pointed
+from allpet.task.temper import temper
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET, Result
@@ -82,7 +82,7 @@ def separate(
     dynamic = scan.dynamic is not None
     if not dynamic:
         notes.append("no dynamic frames: told apart by organs alone, which is far less certain")
-    translator, factor = model.translator_of("separate"), temper(model, "separate", "sinogram")
+    translator = model.translator_of("separate")
     gather, pointed = Gather(model, "separate", words, images), Pointed(model, "separate", scan, roi, seed)
     first, second, spread = [], [], []
     for part in parts(model, scan, scan.attenuation, progress, dynamic, first_plane):
@@ -93,11 +93,12 @@ def separate(
             mean, doubt = translator(part.seen.views, ask)
             without = mean if part is seen else translator(seen.seen.views, ask)[0]
         pointed.keep(part, without[:, 0], mean[:, 0], doubt[:, 0])
-        gather.keep(part, mean[:, 0], doubt[:, 0])
+        gather.keep(part, mean[:, 0], doubt[:, 0], ask)
         mine, theirs = split(part.trues(), share_of(part, mean, model))
         first.append(mine)
         second.append(theirs)
         if samples:
+            factor = temper(model, "sinogram", ask)
             spread.append(part.deviation(mean[:, 0], doubt[:, 0], samples, seed, model) * factor)
     plain = bare(scan.with_sinogram(torch.cat(first), background=None))
     result, other = (

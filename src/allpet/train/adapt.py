@@ -18,6 +18,7 @@ from allpet.model.allpet import CONFIG, AllPET, adapter_file
 from allpet.model.sealed import config_text, read_config, weights_bytes
 from allpet.model.translator import Translator
 from allpet.scan.core import Scan
+from allpet.task.temper import image_of, usual
 from allpet.train.pairs import PairSet
 from allpet.train.tasks import Tasks
 from allpet.uncertainty import image_factor
@@ -105,10 +106,12 @@ def adapt(
         def export(self, network: Translator, record: dict[str, Any]) -> None:
             facts = dict(pairs=len(data), subjects=len(data.subject.unique()), fingerprint=data.fingerprint())
             merged = with_adapter(start, adapter_of(network))
-            calibration = image_factor(merged, self.kept)
+            factor, name = image_factor(merged, self.kept), image_of(task)
+            sinogram = usual(base, task, "sinogram") * factor / usual(base, task, name)
+            factors = {name: factor, "sinogram": sinogram}  # they err alike: a sinogram is that of the image
             known = {"data": facts, "attention": attention, "held_out_before": self.before}
             known["kept"] = len(self.kept.subject.unique())
-            _write(base, task, adapter_of(network), record | known, calibration, folder)
+            _write(base, task, adapter_of(network), record | known | {"calibration": factors}, folder)
 
     train(data, folder, Adapting, max_minutes, max_steps, seed, progress, patience=PATIENCE, **options)
     return AllPET.from_pretrained(folder)
@@ -117,7 +120,8 @@ def adapt(
 def gain(folder: str | Path, task: str) -> list[str]:
     """What adapting did to the subjects kept apart, in words for a person; a warning where it is not to be trusted."""
     facts = read_config(Path(folder) / CONFIG)[0]["adapters"][task]
-    before, after, factor = facts.get("held_out_before"), facts.get("held_out"), facts["calibration"]["image"]
+    before, after = facts.get("held_out_before"), facts.get("held_out")
+    factor = facts["calibration"].get(image_of(task), facts["calibration"].get("image"))
     if before is None or after is None:
         return []
     kept = facts["kept"]
@@ -178,12 +182,16 @@ def _config(base: AllPET, folder: Path) -> dict[str, Any]:
 
 
 def _write(
-    base: AllPET, task: str, adapter: dict[str, torch.Tensor], record: dict[str, Any], factor: float, folder: Path
+    base: AllPET,
+    task: str,
+    adapter: dict[str, torch.Tensor],
+    record: dict[str, Any],
+    folder: Path,
 ) -> None:
     """Adapter, config and card, every file in one step."""
     config = _config(base, folder)
     known = config["base"]
-    config["adapters"][task] = record | {"calibration": {"image": factor}}
+    config["adapters"][task] = record
     card = [
         f"# Adapted from {known['path']} ({known['hash']})",
         "",

@@ -8,7 +8,11 @@ validation people, and (2) what people look like in every region and tracer, for
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,20 +21,22 @@ from allpet.model.familiar import Familiar, Look
 from allpet.model.prompt import REGIONS, TRACERS
 from allpet.scan.dataset import Dataset
 from allpet.scan.simulate import simulate
+from allpet.study.data import DELAYS
 from allpet.task import TASKS
+from allpet.task.temper import ANY, BY_WORDS, LEVELS, image_of, words_of
 from allpet.train.pairs import PairSet
-from allpet.uncertainty import LEVEL, NORMAL, image_factor
+from allpet.uncertainty import factor_of, ratios, sinogram_ratios
 
 PEOPLE = 200
 """People of each region and tracer behind what is familiar; half as many again, others, say what is usual."""
 COUNTS = (1e5, 1.5e6)
 MANY = (1e6, 5e6)
 """Full-dose prompts behind what is familiar; of these 1/100 to 1/2 are kept."""
-COVERED = 0.05
-"""Bins with at least this share of the plane's peak count for the sinogram's factor."""
 SAMPLES = 8
-TRACER_OF = {"separate": ("FDG + PSMA", "FDG + DOPA")}
-OPTIONS: dict[str, dict[str, object]] = {"delayed": {"delay_minutes": 60.0}}
+PEOPLE_OF_WORDS = 36
+"""People of each task, tracer and region behind the factors on standard deviations."""
+KNOTS, LEAST = 6, 12
+"""Most levels of counts that factors are fitted at, and people behind each at least."""
 
 
 def familiar(model: AllPET, people: int = PEOPLE, seed: int = 21, components: int = 64) -> Familiar:
@@ -68,45 +74,99 @@ def _people(
     return simulate(count, views=views, bins=bins, **{**known, "counts": COUNTS, **options})  # type: ignore[arg-type]
 
 
-def deviations(model: AllPET, people: int = 6, seed: int = 22) -> dict[str, dict[str, float]]:
-    """Factors on stated deviations for every task: of its image (attenuation: its mu map) and of its sinogram."""
+@dataclass(frozen=True)
+class Off:
+    """Errors over stated deviations of n planes, in all that sees the body; of the sinogram where it was looked at.
+
+    `log_level`: logarithm of the mean trues in a bin ``(n,)``.
+    """
+
+    log_level: torch.Tensor
+    image: list[torch.Tensor]
+    sinogram: list[torch.Tensor]
+
+    def __add__(self, other: Off) -> Off:
+        level = torch.cat([self.log_level, other.log_level])
+        return Off(level, self.image + other.image, self.sinogram + other.sinogram)
+
+    def factors(self, name: str) -> dict[str, float]:
+        """With which 90 % intervals cover 90 %; `name`: of the image's."""
+        return {name: factor_of(self.image), "sinogram": factor_of(self.sinogram)}
+
+    def by_level(self, name: str) -> dict[str, list[float]]:
+        """The same of a few levels, each of as many planes."""
+        out: dict[str, list[float]] = {LEVELS: [], name: [], "sinogram": []}
+        for some in self.log_level.argsort().chunk(max(1, min(KNOTS, len(self.image) // LEAST))):
+            rows = some.tolist()
+            part = Off(self.log_level[some], [self.image[k] for k in rows], [self.sinogram[k] for k in rows])
+            out[LEVELS].append(float(part.log_level.mean()))
+            for key, value in part.factors(name).items():
+                out[key].append(value)
+        return out
+
+
+def deviations(model: AllPET, people: int = PEOPLE_OF_WORDS, seed: int = 22) -> dict[str, dict[str, Any]]:
+    """Factors on stated deviations of every task's image (attenuation: its mu map) and sinogram: for all scans alike,
+    and by what is said of a scan, at a few counts (see :mod:`allpet.task.temper`).
+
+    Parameters
+    ----------
+    people : of each task, tracer (or two) and region. seed : of the people.
+    """
     model.config["calibration"] = {}
-    out: dict[str, dict[str, float]] = {}
+    out: dict[str, dict[str, Any]] = {}
     for task in TASKS:
-        sets = []
-        for region in model.config["regions"]:
-            for k, tracer in enumerate(TRACER_OF.get(task, tuple(model.config["tracers"]))):
-                options = dict(OPTIONS.get(task, {}))
-                if task == "convert":
-                    at = model.tracers.index(tracer)
-                    others = model.tracers[at + 1 :] + model.tracers[:at]
-                    options["to"] = others[k % 2 % len(others)]
-                sets.append(_people(model, people, task, tracer, region, "validation", seed, **options))
-        pairs = PairSet.join([PairSet.from_dataset(data, model.need("restorer")) for data in sets])
-        name = "mumap" if task == "attenuation" else "image"
-        out[task] = {name: image_factor(model.translator_of(task), pairs)}
-        model.config["calibration"] = out
-        out[task]["sinogram"] = _sinogram_factor(model, task, sets)
+        name, found = image_of(task), dict[str, Off]()
+        for data in _sets(model, task, people, seed):
+            words, off = _off(model, data)
+            found[words] = found[words] + off if words in found else off
+            if task == "low-dose":
+                found[ANY] = found[ANY] + _unsaid(model, data) if ANY in found else _unsaid(model, data)
+        said = [off for words, off in found.items() if words != ANY]
+        whole = sum(said[1:], start=said[0])
+        found.setdefault(ANY, whole)
+        out[task] = {**whole.factors(name), BY_WORDS: {words: off.by_level(name) for words, off in found.items()}}
     return out
 
 
-def _sinogram_factor(model: AllPET, task: str, sets: list[Dataset]) -> float:
-    """Factor with which 90 % intervals cover 90 % of the bins that see the body; two people of each set."""
-    ratios = []
-    for data in sets:
-        for k in range(min(len(data), 2)):
-            options = {"to": data.attributes["to"]} if task == "convert" else {}
-            if task == "delayed":
-                starts = data.attributes["frame_start_s"]
-                options = {"delay_minutes": (starts[1] - starts[0]) / 60}
-            result = model.apply(task, data.scan([k]), samples=SAMPLES, **options)
-            assert result.std is not None
-            true = torch.from_numpy(data["sinogram"][k])
-            bins = true > COVERED * true.max()
-            off = (result.expected.sinogram[0] - true).abs() / result.std.sinogram[0].clamp_min(1e-9)
-            ratios.append(off[bins])
-    size = torch.cat(ratios)
-    return float(size.kthvalue(max(1, round(LEVEL * len(size)))).values) / NORMAL
+def _sets(model: AllPET, task: str, people: int, seed: int) -> Iterator[Dataset]:
+    """Validation people of every region and tracer (or two) at many counts; two tracers with dynamic frames and
+    without, every other tracer wanted, several delays."""
+    tracers: list[str] = model.config["tracers"]
+    options: list[dict[str, object]] = [{}]
+    if task == "delayed":
+        options = [dict(delay_minutes=delay) for delay in DELAYS]
+    for region in model.config["regions"]:
+        for tracer in [" + ".join(two) for two in combinations(tracers, 2)] if task == "separate" else tracers:
+            if task == "convert":
+                options = [dict(to=other) for other in tracers if other != tracer]
+            few = people if task == "convert" else -(-people // len(options))
+            for k, given in enumerate(options):
+                data = _people(model, few, task, tracer, region, "validation", seed + k, **given)
+                yield data
+                if task == "separate":
+                    yield data.without_frames()
+
+
+def _unsaid(model: AllPET, data: Dataset) -> Off:
+    """The same of people of whom neither tracer nor region is said: their restored image is kept as it is."""
+    pairs, task = PairSet.from_dataset(data, model.need("restorer")), str(data.prompt["task"])
+    none = torch.zeros_like(pairs.question.tracer)
+    pairs = replace(pairs, question=replace(pairs.question, tracer=none, region=none))
+    images = ratios(model.translator_of(task), pairs, restored=True)
+    data = replace(data, attributes={**data.attributes, "prompt": {"task": task}})
+    return Off(pairs.question.log_level, images, _sinograms(model, data))
+
+
+def _off(model: AllPET, data: Dataset) -> tuple[str, Off]:
+    """What is said of a set of people, and how far off the model is; the sinogram of every second one."""
+    pairs, task = PairSet.from_dataset(data, model.need("restorer")), str(data.prompt["task"])
+    images = ratios(model.translator_of(task), pairs)
+    return words_of(pairs.question[:1]), Off(pairs.question.log_level, images, _sinograms(model, data))
+
+
+def _sinograms(model: AllPET, data: Dataset) -> list[torch.Tensor]:
+    return [torch.zeros(0) if k % 2 else sinogram_ratios(model, data, k, SAMPLES) for k in range(len(data))]
 
 
 def region_factor(model: AllPET, people: int = 24, seed: int = 23) -> float:
@@ -114,11 +174,10 @@ def region_factor(model: AllPET, people: int = 24, seed: int = 23) -> float:
     from allpet.study.attention import compare
 
     model.config.setdefault("calibration", {}).setdefault("low-dose", {}).pop("region", None)
-    size = torch.tensor([abs(row["z"]) for row in compare(model, people, seed, "validation")])
-    return float(size.kthvalue(max(1, round(LEVEL * len(size)))).values) / NORMAL if len(size) else 1.0
+    return factor_of([torch.tensor([row["z"] for row in compare(model, people, seed, "validation")])])
 
 
-def calibrate(folder: Path, people: int = 6, known: int = PEOPLE) -> None:
+def calibrate(folder: Path, people: int = PEOPLE_OF_WORDS, known: int = PEOPLE) -> None:
     """Write both into a model folder."""
     model = AllPET.from_pretrained(folder)
     model.config.pop("temperature", None)
@@ -126,7 +185,7 @@ def calibrate(folder: Path, people: int = 6, known: int = PEOPLE) -> None:
     model.familiar = familiar(model, known)
     model.config["calibration"] = deviations(model, people)
     if model.focus is not None:
-        model.config["calibration"]["low-dose"]["region"] = region_factor(model, 4 * people)
+        model.config["calibration"]["low-dose"]["region"] = region_factor(model)
     model.save_pretrained(folder)
 
 
