@@ -69,7 +69,8 @@ class Simulate:
     split: Literal["train", "validation", "test"] = "train"
     """Which subjects; the three never share one."""
     workers: int | None = None
-    """Processes on this machine, each on one thread; default: one for each core. Samples do not depend on it."""
+    """Processes on this machine, each on one thread; default: one for each core, one in all for a few samples. Samples
+    do not depend on it."""
     scheduler: str | None = None
     """Dask scheduler whose workers do the work instead: tcp://HOST:PORT, its scheduler file (.json), or local for
     --workers Dask workers on this machine."""

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from allpet.errors import AllpetError
-from allpet.io import build
 from allpet.study import arms, data, masks, synthetic
 from allpet.train.recipes import Base
 
@@ -17,7 +16,6 @@ def narrow():
     """The network of the recipe base with narrower levels: these tests are about what is around it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Base, "widths", (64, 96, 128))
-        patch.setattr(build, "_default_workers", lambda: 1)  # starting processes takes longer than these samples
         yield
 
 

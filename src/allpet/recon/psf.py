@@ -15,6 +15,7 @@ import torch
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam
 from allpet.project import Projector
+from allpet.scan.units import sigma_of
 from allpet.taps import gaussian_taps
 
 
@@ -55,7 +56,7 @@ class BlurredProjector:
 
     def blur(self, sinogram: torch.Tensor) -> torch.Tensor:
         """The Gaussian along the last axis, any leading axes."""
-        sigma = self.fwhm_mm / self.beam.bin_mm / math.sqrt(8 * math.log(2))
+        sigma = sigma_of(self.fwhm_mm / self.beam.bin_mm)
         return sinogram @ radial_blur(self.beam.bins, sigma, sinogram.dtype, sinogram.device)
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ from allpet.recon.psf import check_fwhm
 from allpet.scan.arc import arc_beam
 from allpet.scan.core import Image, Scan
 from allpet.scan.randoms import with_randoms
-from allpet.scan.units import ACTIVITY, COUNTS, UNCALIBRATED
+from allpet.scan.units import ACTIVITY, COUNTS, UNCALIBRATED, sigma_of
 
 METHODS = ("fbp", "mlem", "osem")
 PLANES_AT_ONCE = 16
@@ -188,7 +188,7 @@ def smooth(planes: torch.Tensor, fwhm: float) -> torch.Tensor:
     """Gaussian filter of each plane, full width at half maximum in pixels; 0 leaves it as it is."""
     from scipy.ndimage import gaussian_filter
 
-    sigma = fwhm / math.sqrt(8 * math.log(2))
+    sigma = sigma_of(fwhm)
     return torch.from_numpy(gaussian_filter(planes.numpy(), (0, sigma, sigma))) if sigma > 0 else planes
 
 

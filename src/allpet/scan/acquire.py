@@ -20,6 +20,7 @@ from scipy import sparse
 
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
+from allpet.scan.units import sigma_of
 from allpet.taps import gaussian_taps
 
 OVERSAMPLING = 3
@@ -174,7 +175,7 @@ def blur_matrix(beam: ParallelBeam, fwhm_mm: float, isotope: str | None = None) 
     from allpet.scan.kinetics import ISOTOPES
 
     fine, pitch = OVERSAMPLING * beam.bins, beam.bin_mm / OVERSAMPLING
-    kernel = gaussian_taps(fwhm_mm / pitch / math.sqrt(8 * math.log(2)), reach=5.0)
+    kernel = gaussian_taps(sigma_of(fwhm_mm / pitch), reach=5.0)
     if isotope is not None:
         kernel = np.convolve(kernel, _two_sided(2 * (ISOTOPES[isotope].range_scale_mm / pitch) ** 2))
     half = len(kernel) // 2

@@ -29,6 +29,8 @@ FIELD_OF_VIEW_MM = {"brain": 256.0, "head-neck": 320.0, "chest": 512.0, "abdomen
 THINNING = ("time", "activity")
 BACKGROUNDS = ("simulated", "quick")
 _AT_ONCE = 16
+FEW = 16 * 128 * 128
+"""Bins, in all samples of a store, that are made sooner than another process has started."""
 
 
 def simulate(n: int, workers: int = 1, progress: bool = False, **options: Any) -> Dataset:
@@ -89,9 +91,9 @@ def simulate_store(
 
     Parameters
     ----------
-    path : store to write (.zarr), or a URL. workers : processes, default one for each core. extra : more attributes
-        (provenance). scheduler : of a Dask cluster that does the work instead, see
-        :func:`allpet.dist.cluster.connected`. n, options : as in :func:`simulate`.
+    path : store to write (.zarr), or a URL. workers : processes, default one for each core, but one in all for
+        a few samples. extra : more attributes (provenance). scheduler : of a Dask cluster that does the work instead,
+        see :func:`allpet.dist.cluster.connected`. n, options : as in :func:`simulate`.
 
     Returns
     -------
@@ -107,6 +109,8 @@ def simulate_store(
     _at_least_one(n=n)
     facts = {**attributes(plan), **(extra or {})}
     key, block = _key(plan), block_for(n, plan.slices)
+    if workers is None and scheduler is None and n * plan.beam.views * plan.beam.bins < FEW:
+        workers = 1
     make = partial(make_rows, plan) if scheduler is None else partial(_make_rows_elsewhere, plan, key)
     return build_store(path, n, plan.beam, facts, make, workers, block, progress, resume_key=key, scheduler=scheduler)
 

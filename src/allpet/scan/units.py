@@ -1,4 +1,6 @@
-"""Units of arrays, as text."""
+"""Units of arrays, as text; the width of a Gaussian in either of its usual measures."""
+
+import math
 
 COUNTS = "counts"
 ACTIVITY_MM = "kBq/mL*mm"
@@ -11,3 +13,8 @@ LABEL = "label"
 """Of an image of regions: whole numbers, 0 for none."""
 SHARE = "1"
 """Of weights."""
+
+
+def sigma_of(fwhm: float) -> float:
+    """Standard deviation of a Gaussian with a full width at half maximum, in the same unit."""
+    return fwhm / math.sqrt(8 * math.log(2))

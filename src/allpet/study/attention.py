@@ -21,6 +21,7 @@ from allpet.model.restorer import gaussian_blur
 from allpet.scan.core import Image
 from allpet.scan.dataset import Dataset
 from allpet.scan.phantom import LABEL
+from allpet.scan.units import sigma_of
 from allpet.study.cases import Case
 from allpet.uncertainty import NORMAL
 
@@ -91,7 +92,7 @@ def scans(model: AllPET, tracer: str, region: str, people: int, fraction: float,
 
 def truth_of(data: Dataset) -> torch.Tensor:
     """True images at the scan's resolution in kBq/mL."""
-    sigma = float(data.attributes["acquisition"]["fwhm_mm"]) / math.sqrt(8 * math.log(2))
+    sigma = sigma_of(float(data.attributes["acquisition"]["fwhm_mm"]))
     return gaussian_blur(torch.from_numpy(data["image"]), sigma / data.grid.pixel_mm)
 
 

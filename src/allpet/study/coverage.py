@@ -65,8 +65,9 @@ def patient(model: AllPET, truth: Truth, fraction: float, seed: int) -> dict[str
     assert result.std is not None
     off = (result.expected.sinogram - truth.expected).abs() <= NORMAL * result.std.sinogram
     sees = truth.expected > SEEING * truth.expected.max()
-    right = fbp(truth.expected * fraction, Projector(truth.beam, truth.beam.image_grid())).clamp_min(0)
-    image, deviation = (result.extras[name].array for name in ("-image", "-image-std"))  # type: ignore[union-attr]
+    kept = [result.extras[name] for name in ("-image", "-image-std")]
+    image, deviation = (one.array for one in kept)  # type: ignore[union-attr]
+    right = fbp(truth.expected * fraction, Projector(truth.beam, kept[0].grid)).clamp_min(0)  # type: ignore[union-attr]
     inside = body_of(right, torch.zeros(1, dtype=torch.bool))
     error, deviation = (image - right).abs()[inside], deviation[inside]
     return {

@@ -21,6 +21,7 @@ from allpet.metrics.region import mean_in
 from allpet.model import AllPET
 from allpet.project import Projector
 from allpet.scan.dataset import Dataset
+from allpet.scan.units import sigma_of
 from allpet.study.attention import scans, truth_of, without_and_with
 from allpet.study.strange import auc
 
@@ -88,7 +89,7 @@ def _lesion_counts(data: Dataset, k: int, shape: dict[str, Any], value: float) -
     lines = Projector(fine, grid)(torch.from_numpy(draw(shape, grid) * np.float32(value))).numpy()
     from scipy import ndimage
 
-    sigma = float(data.attributes["acquisition"]["fwhm_mm"]) / math.sqrt(8 * math.log(2)) / fine.bin_mm
+    sigma = sigma_of(float(data.attributes["acquisition"]["fwhm_mm"])) / fine.bin_mm
     lines = ndimage.gaussian_filter1d(lines, sigma, axis=-1, mode="constant")
     lines = lines.reshape(beam.views, beam.bins, FINE).mean(axis=-1)
     return np.asarray(lines * data["attenuation"][k] * float(data["counts_per_unit"][k]), np.float64)

@@ -7,7 +7,6 @@ planes, with the two widths that are best on these very patients. Judged are the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
@@ -30,6 +29,7 @@ from allpet.report.low_dose_table import (
 from allpet.scan.acquire import FWHM_MM
 from allpet.scan.core import Scan
 from allpet.scan.simulate import simulate
+from allpet.scan.units import sigma_of
 from allpet.study.heldout import across
 from allpet.task.neighbours import half_of, together
 from allpet.task.rivals import truth
@@ -130,7 +130,7 @@ def simulated(
 
 def as_seen(activity: torch.Tensor, pixel_mm: float) -> torch.Tensor:
     """Activity ``(n, rows, columns)`` at the simulated scanner's resolution."""
-    return gaussian_blur(activity.float(), FWHM_MM / math.sqrt(8 * math.log(2)) / pixel_mm)
+    return gaussian_blur(activity.float(), sigma_of(FWHM_MM) / pixel_mm)
 
 
 def _covered(result: Any, activity: torch.Tensor, pixel_mm: float) -> float:

@@ -33,7 +33,7 @@ from allpet.recon.whole import smooth
 from allpet.scan.core import Image
 from allpet.scan.dataset import Dataset
 from allpet.scan.phantom import LABEL
-from allpet.scan.units import UNCALIBRATED
+from allpet.scan.units import UNCALIBRATED, sigma_of
 from allpet.task.seen import Counts, Seen, see
 from allpet.task.sight import sight_of
 
@@ -137,7 +137,7 @@ def mark(data: Dataset, model: AllPET, rows: range, turn: int, seed: int, offset
     attenuation, background = (
         torch.from_numpy(data.rows(name, some).astype(np.float32)) for name in ("attenuation", "background")
     )
-    sigma = float(data.attributes.get("acquisition", {}).get("fwhm_mm", 4.5)) / math.sqrt(8 * math.log(2))
+    sigma = sigma_of(float(data.attributes.get("acquisition", {}).get("fwhm_mm", 4.5)))
     blurred = gaussian_blur(truth, sigma / grid.pixel_mm)
     projector = model.need("restorer").projector
     expected = attenuation * projector(blurred) * (per_unit * grid.pixel_mm)[column] + background * doses[column]

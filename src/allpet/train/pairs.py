@@ -6,7 +6,6 @@ The scans are restored once; training then happens in the image alone, on pairs 
 from __future__ import annotations
 
 import hashlib
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from allpet.model.translator import FRAMES, SECOND, WATER, Ask, Views, ask
 from allpet.scan.dataset import Dataset
 from allpet.scan.kinetics import ISOTOPES
 from allpet.scan.tracers import TRACERS
-from allpet.scan.units import COUNTS
+from allpet.scan.units import COUNTS, sigma_of
 from allpet.task.neighbours import restored_together
 from allpet.task.seen import Counts, Frames, see
 
@@ -205,7 +204,7 @@ def _pairs(
         has_mu=not blind,
         has_frames=frames is not None,
     )
-    blur = facts["fwhm_mm"] / math.sqrt(8 * math.log(2)) / data.beam.bin_mm
+    blur = sigma_of(facts["fwhm_mm"]) / data.beam.bin_mm
     bins = scan.counts.shape[-1]
     target = torch.zeros(n, 2, bins, bins)
     if blind:
