@@ -87,7 +87,7 @@ def attenuation(
     predicted, doubt = _predict(model, scan, words, _share(progress, 0))
     mumap = predicted
     if ct is not None:
-        mumap, doubt = resample_mumap(ct, own, len(scan), scan.plane_mm), torch.zeros_like(doubt)
+        mumap = resample_mumap(ct, own, len(scan), scan.plane_mm)
         notes.append(agreement(predicted, mumap))
     else:
         notes.append("the mu map is predicted from the emission alone: look at it before you trust the correction")
@@ -116,11 +116,13 @@ def attenuation(
         gather.keep(part, image, own_spread, asked)
         expected.append(part.trues(part.corrected(image, model)) / lost)
         if samples:
-            own_depth = depth(mumap[some])
-            drawn = draws(mumap[some], doubt[some], samples, seed, first_plane + part.first)
-            off = [depth(mu) - own_depth for mu in drawn]
-            wobble = expected[-1] * torch.stack(off).exp().std(dim=0)
-            noise = part.deviation(part.seen.views.image, own_spread, samples, seed, model) / lost
+            wobble = torch.zeros_like(lost)
+            if ct is None:  # a map that is given is taken as it is
+                own_depth = depth(mumap[some])
+                drawn = draws(mumap[some], doubt[some], samples, seed, first_plane + part.first)
+                off = [depth(mu) - own_depth for mu in drawn]
+                wobble = expected[-1] * torch.stack(off).exp().std(dim=0)
+            noise = part.deviation(image, own_spread, samples, seed, model) / lost
             factor = temper(model, "sinogram", question("attenuation", words, part))
             spread.append((wobble.square() + noise.square()).sqrt() * factor)
     result = bare(scan.with_sinogram(torch.cat(expected), attenuation=None, background=None))

@@ -75,9 +75,9 @@ def together(planes: torch.Tensor, halves: torch.Tensor) -> torch.Tensor:
         own, differences = _around(planes, start)
         for i, one in enumerate(differences):
             for j, other in enumerate(differences):
-                energy[start : start + len(own), :, i, j] = _by_band((one.conj() * other).real, bands, number)
+                energy[start : start + len(own), :, i, j] = by_band((one.conj() * other).real, bands, number)
         left = own - spectrum_of(halves[start : start + BLOCK])
-        noise[start : start + len(own)] = _by_band(left.abs().square(), bands, number)
+        noise[start : start + len(own)] = by_band(left.abs().square(), bands, number)
     there = torch.arange(n)[:, None]
     beside = torch.stack([(there >= m).float() + (there < n - m).float() for m in DISTANCES], dim=-1)
     weights = _weights(_averaged(energy), _averaged(beside * noise[..., None]))
@@ -103,7 +103,7 @@ def _around(planes: torch.Tensor, start: int) -> tuple[torch.Tensor, list[torch.
     return own, differences
 
 
-def _by_band(values: torch.Tensor, bands: torch.Tensor, number: int) -> torch.Tensor:
+def by_band(values: torch.Tensor, bands: torch.Tensor, number: int) -> torch.Tensor:
     """Sums over each band, ``(n, rows, columns) -> (n, number)``."""
     return torch.zeros(len(values), number).index_add_(1, bands.flatten(), values.flatten(1))
 

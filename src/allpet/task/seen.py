@@ -14,6 +14,7 @@ from allpet.model.restorer import gaussian_blur
 from allpet.model.translator import FRAMES, WATER, Views
 from allpet.project import Projector
 from allpet.recon.fbp import fbp
+from allpet.task.later_frames import borrowed
 
 if TYPE_CHECKING:
     from allpet.model.restorer import Restorer
@@ -84,14 +85,25 @@ class Seen:
 
 
 @torch.no_grad()
-def see(restorer: Restorer, scan: Counts, frames: Frames | None = None, emission: torch.Tensor | None = None) -> Seen:
+def see(
+    restorer: Restorer,
+    scan: Counts,
+    frames: Frames | None = None,
+    emission: torch.Tensor | None = None,
+    half: torch.Tensor | None = None,
+) -> Seen:
     """Restore the planes, and dynamic frames where there are any, and put them into the network's units.
 
-    `emission`: counts at efficiency 1 ``(n, views, bins)`` where they are restored already.
+    Parameters
+    ----------
+    emission : counts at efficiency 1 ``(n, views, bins)`` where they are restored already. half : half of the scan's
+        counts, thinned; with it a scan with frames borrows from them (:mod:`allpet.task.later_frames`).
     """
     scale, first = restorer.start(scan.counts, scan.efficiency, scan.background)
     if emission is None:
         emission = restorer(scan.counts, scan.efficiency, scan.background, scan.bin_mm, (scale, first))
+        if frames is not None and half is not None:
+            emission = borrowed(restorer, scan, emission, half, frames)
     bins = emission.shape[-1]
     unit = emission.mean(dim=(-2, -1)).clamp_min(1e-6) * (2 / bins)
     column = (slice(None), None, None)

@@ -25,7 +25,7 @@ from allpet.scan.dataset import Dataset
 from allpet.scan.kinetics import ISOTOPES
 from allpet.scan.tracers import TRACERS
 from allpet.scan.units import COUNTS, sigma_of
-from allpet.task.neighbours import restored_together
+from allpet.task.neighbours import half_of, restored_together
 from allpet.task.seen import Counts, Frames, see
 
 TASKS = WORDS[1:]
@@ -189,11 +189,12 @@ def _pairs(
     scan, share, normalisation = _seen(data, facts, some)
     background, efficiency, pitch = rows_of(data, "background", some), scan.efficiency, scan.bin_mm
     n, column, blind = len(share), (slice(None), None, None), scan.depth is None
-    frames = None
+    frames = half = None
     if "length" in facts:
+        half = half_of(scan.counts, some.start)
         counted, extra = rows_of(data, "frames", some), rows_of(data, "frames_background", some)
         frames = Frames(counted, extra, facts["length"].expand(n, -1))
-    seen = see(restorer, scan, frames, None if emission is None else emission[some])
+    seen = see(restorer, scan, frames, None if emission is None else emission[some], half)
     words = {name: facts.get(name) for name in ("task", "tracer", "region", "to", "delay_minutes")}
     question = ask(
         n,
