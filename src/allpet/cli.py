@@ -98,7 +98,9 @@ class Convert:
 
         from allpet.io.convert import convert
 
-        convert(self.source, self.target, self.span, self.start_s, self.stop_s, to_mu=self.to_mu, to_suv=self.to_suv)
+        times = (self.start_s, self.stop_s)
+        for note in convert(self.source, self.target, self.span, *times, to_mu=self.to_mu, to_suv=self.to_suv):
+            print(f"note: {note}", file=sys.stderr)
         print(self.target)
 
 

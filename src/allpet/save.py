@@ -11,7 +11,7 @@ import numpy as np
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
 from allpet.io.remote import Place, Remote
-from allpet.io.schema import ACQUISITION, PROMPT
+from allpet.io.schema import ACQUISITION, FRAME_TIMES, PROMPT
 from allpet.provenance import provenance
 from allpet.scan.core import FACTORS, Image, Scan
 from allpet.scan.dataset import Dataset
@@ -78,11 +78,18 @@ def as_dataset(scan: Scan, path: Place, attributes: dict[str, Any]) -> Dataset:
         if scan.counts_per_unit is not None:
             arrays["counts_per_unit"] = np.broadcast_to(np.asarray(scan.counts_per_unit), len(scan)).copy()
             units["counts_per_unit"] = f"{COUNTS}/({ACTIVITY}*mm)"
+    times: dict[str, Any] = {}
+    if scan.unit == COUNTS and scan.dynamic is not None:
+        frames = scan.dynamic
+        arrays |= {"frames": frames.counts.numpy(), "frames_background": frames.background.numpy()}
+        units |= dict.fromkeys(("frames", "frames_background"), COUNTS)
+        times = dict(zip(FRAME_TIMES, (list(frames.start_s), list(frames.duration_s)), strict=True))
     known = {name: getattr(scan, name) for name in ACQUISITION}
     facts = {
         "units": units,
         "prompt": {**{name: getattr(scan, name) for name in PROMPT}, "task": None},
         "acquisition": {name: value for name, value in known.items() if value is not None and value is not False},
         "header": {name: value for name, value in scan.header.items() if name != HEADER_KEY},
+        **times,
     }
     return Dataset(arrays, scan.geometry, {name: value for name, value in facts.items() if value} | attributes)

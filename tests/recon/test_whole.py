@@ -111,6 +111,16 @@ def test_resampling_a_mumap_keeps_position_and_value():
     torch.testing.assert_close(tall[1], (MU[0] + MU[1]) / 2)
 
 
+def test_a_mumap_reaches_to_the_ends_of_its_planes():
+    slab = Image(torch.full((64, 8, 8), 0.0096), ImageGrid(8, 8.0), plane_mm=4.0)
+    out = resample_mumap(slab, slab.grid, 128, 2.0)  # both 256 mm high
+    torch.testing.assert_close(out, torch.full((128, 8, 8), 0.0096))
+    higher = resample_mumap(slab, slab.grid, 132, 2.0)[:, 4, 4]
+    assert higher[:2].eq(0).all() and higher[-2:].eq(0).all() and higher[2:-2].gt(0.009).all()
+    rounded = Image(torch.full((5, 8, 8), 0.0096), slab.grid, plane_mm=3.3)
+    assert resample_mumap(rounded, slab.grid, 13, 1.1).min() > 0.009  # the outer centres coincide but for rounding
+
+
 @pytest.mark.parametrize("factor", [10.0, -1.0, 0.0])
 def test_a_mumap_in_another_unit_is_refused(factor: float):
     with pytest.raises(AllpetError, match="in 1/mm at 511 keV"):

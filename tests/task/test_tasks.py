@@ -10,11 +10,12 @@ from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam, RingBeam
 from allpet.model.prompt import TASKS as WORDS
 from allpet.model.translator import WATER
+from allpet.recon.whole import reconstruct
 from allpet.scan import Image, Scan
 from allpet.scan.dynamic import Dynamic
 from allpet.task import TASKS
 from allpet.task.attenuation import agreement
-from allpet.task.planes import GRAINS, draws, smooth_noise
+from allpet.task.planes import GRAINS, begin, draws, smooth_noise
 from model_support import tiny
 from task.test_low_dose import GRIDS, disk
 
@@ -205,3 +206,24 @@ def test_a_task_of_ones_own_needs_no_more_than_a_function(monkeypatch, tmp_path,
     assert torch.equal(read("b.hs").sinogram, scan.sinogram / 2)
     assert main("apply halve a.hs --out c.hs --delay-minutes 60".split()) == 2
     assert "does not take 'delay-minutes'; it is for delayed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_images_are_of_the_scan_that_comes_out(task):
+    model, scan = tiny(idle=True), scan_of(ParallelBeam(32, 32, 8.0))
+    result = model.apply(task, scan, samples=2, images=True, **OPTIONS[task])
+    expected = result.expected
+    for image in (result.extras["-image"], result.extras["-image-std"]):
+        assert (image.tracer, image.isotope) == (expected.tracer, expected.isotope)
+        assert (image.start_s, image.injected_mbq) == (expected.start_s, expected.injected_mbq)
+        assert image.unit == "kBq/mL"
+    assert (result.std.tracer, result.std.start_s) == (expected.tracer, expected.start_s)
+    made = reconstruct(expected, "osem")
+    assert float(result.extras["-image"].array.mean()) == pytest.approx(float(made.array.mean()), rel=0.05)
+
+
+def test_randoms_that_are_known_are_the_background():
+    scan = Scan(torch.full((1, 32, 32), 10.0), ParallelBeam(32, 32, 8.0), randoms=torch.full((1, 32, 32), 4.0))
+    notes: list[str] = []
+    ready, _ = begin("low-dose", tiny(), scan, None, notes)
+    assert torch.equal(ready.background, scan.randoms) and not any("background" in note for note in notes)

@@ -9,9 +9,10 @@ from allpet.errors import AllpetError
 from allpet.model import AllPET
 from allpet.model.adapter import adaptable, adapter_of, with_adapter
 from allpet.scan.simulate import simulate
+from allpet.task.rivals import net
 from allpet.train import train
 from allpet.train.adapt import adapt, gain
-from allpet.train.pairs import PairSet
+from allpet.train.pairs import PairSet, _seen, facts_of
 from allpet.uncertainty import body_of, image_factor, ratios
 from model_support import tiny
 
@@ -68,8 +69,8 @@ def test_adapting_learns_and_loads_on_its_base_only(pairs, tmp_path):
     again = AllPET.from_pretrained(out)
     assert again.hash == model.hash != again.base_hash == AllPET.from_pretrained(tmp_path / "base").hash
     assert again.config["calibration"]["delayed"]["image"] == facts["calibration"]["image"]
-    for net in (again, model):
-        assert net.translator_of("convert") is net.translator and net.translator_of("delayed") is not net.translator
+    for one in (again, model):
+        assert one.translator_of("convert") is one.translator and one.translator_of("delayed") is not one.translator
     # a second task joins the first
     options = dict(task="low-dose", region="abdomen", views=32, bins=32, slices_per_subject=1)
     others = PairSet.from_dataset(simulate(4, **options), again.restorer)
@@ -105,9 +106,18 @@ def test_recipe_tasks_trains_resumes_and_exports(pairs, tmp_path):
 
 
 def test_the_factor_makes_intervals_cover(pairs):
-    net = tiny().translator
-    factor = image_factor(net, pairs)
-    inside = (torch.cat(ratios(net, pairs)).abs() <= 1.6448536 * factor).float().mean()
+    network = tiny().translator
+    factor = image_factor(network, pairs)
+    inside = (torch.cat(ratios(network, pairs)).abs() <= 1.6448536 * factor).float().mean()
     assert float(inside) == pytest.approx(0.9, abs=0.002)
     body = body_of(pairs.target[:, 0].float(), pairs.attenuation)
     assert 0.02 < float(body.float().mean()) < 0.9
+
+
+def test_randoms_of_less_activity_go_with_its_square():
+    known = dict(task="low-dose", region="abdomen", views=32, bins=32, slices_per_subject=1, dose_fraction=0.05)
+    data = simulate(2, thinning="activity", background="quick", **known)
+    wanted, restorer = data.scan().background, tiny().restorer
+    assert float(wanted.sum()) < 0.9 * float((0.05 * data.background).sum())
+    assert torch.allclose(_seen(data, facts_of(data, restorer, "x"), slice(0, 2))[0].background, wanted)
+    assert torch.allclose(net(data), (data.scan().sinogram - wanted) / 0.05, rtol=1e-4, atol=1e-3)

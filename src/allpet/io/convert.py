@@ -30,7 +30,7 @@ def convert(
     stop_s: float | None = None,
     to_mu: bool = False,
     to_suv: bool = False,
-) -> None:
+) -> tuple[str, ...]:
     """Read any readable file and write it in another format.
 
     List mode becomes raw counts of the direct planes after SSRB, not arc-corrected, with delayeds and normalisation
@@ -42,6 +42,10 @@ def convert(
     start_s, stop_s : keep the events of this time; for list mode only.
     to_mu : turn a CT image in HU into attenuation at 511 keV in 1/mm; an unknown unit is taken for HU.
     to_suv : turn an image in kBq/mL into SUV by body weight; see :mod:`allpet.scan.suv`.
+
+    Returns
+    -------
+    what the other format does not hold, in words.
 
     Raises
     ------
@@ -67,17 +71,20 @@ def convert(
         if to_mu and to_suv:
             raise AllpetError(f"{src}: cannot become a mu map and SUV at once; choose one")
         save(_mu(src, value) if to_mu else _to_suv(src, value) if to_suv else value, dst)
-        return
+        if isinstance(value, Scan) and value.dynamic is not None and target != DATASET:
+            return (f"dynamic frames are left out: {dst.name} holds one frame; a .zarr keeps them all",)
+        return ()
     if to_mu or to_suv:
         raise AllpetError(f"{src}: is {source}; only an image becomes a mu map or SUV")
     from allpet.io.listmode import read_listmode
 
     if span is None:
         save(read_listmode(str(src), start_s, stop_s), dst)
-        return
+        return ()
     if not dst.name.lower().endswith(".hs"):
         raise AllpetError(f"{dst}: span 1 is written as .hs only; name such a file")
     _span1(Path(str(src)), Path(str(dst)), start_s, stop_s)
+    return ()
 
 
 def _mu(src: Place, value: Scan | Image) -> Image:

@@ -108,7 +108,7 @@ def _factors(samples: Samples, index: Index | None, dose: bool) -> dict[str, Any
     for name in ("attenuation", "normalisation", "delayeds"):
         if name in samples:
             out[name] = _tensor(samples.rows(name, index))
-    background = _background(samples, index, np.reshape(share, (-1, 1, 1)))
+    background = background_at(samples, index, np.reshape(share, (-1, 1, 1)))
     out |= {name: _tensor(values) for name, values in background.items()}
     if "counts_per_unit" in samples:
         out["counts_per_unit"] = samples.rows("counts_per_unit", index) * share
@@ -128,7 +128,7 @@ def _dynamic(samples: Samples, index: Index | None) -> Any:
     return Dynamic(_tensor(counts), _tensor(extra), *(tuple(map(float, time)) for time in times))
 
 
-def _background(samples: Samples, index: Index | None, share: np.ndarray) -> dict[str, np.ndarray]:
+def background_at(samples: Samples, index: Index | None, share: np.ndarray) -> dict[str, np.ndarray]:
     """Randoms, and randoms + scatter, at a share of the full dose; of these what is known."""
     full = {name: samples.rows(name, index) for name in ("background", "randoms", "scatter") if name in samples}
     randoms = full.get("randoms", np.float32(0))

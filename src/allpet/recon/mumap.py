@@ -37,7 +37,8 @@ def check_mumap(mumap: Image) -> None:
 def resample_mumap(
     mumap: Image, grid: ImageGrid, planes: int, plane_mm: float, some: slice = slice(None)
 ) -> torch.Tensor:
-    """The attenuation image on another grid with the same centre, linear, 0 outside, ``(planes, n, n)`` in 1/mm.
+    """The attenuation image on another grid with the same centre, linear, ``(planes, n, n)`` in 1/mm; 0 outside of its
+    voxels (a plane reaches half a plane distance to either side).
 
     Parameters
     ----------
@@ -59,7 +60,10 @@ def resample_mumap(
     elif len(mumap) == planes:
         levels = np.arange(planes, dtype=float)
     else:
-        levels = (np.arange(planes) - (planes - 1) / 2) * plane_mm / mumap.plane_mm + (len(mumap) - 1) / 2
+        last = len(mumap) - 1
+        levels = (np.arange(planes) - (planes - 1) / 2) * plane_mm / mumap.plane_mm + last / 2
+        inside = (levels > -0.5 - 1e-6) & (levels < last + 0.5 + 1e-6)
+        levels = np.where(inside, levels.clip(0, last), levels)
     where = np.meshgrid(levels[some], rows, columns, indexing="ij")
     values = map_coordinates(mumap.array.numpy(), where, order=1, mode="constant", cval=0.0)
     return torch.from_numpy(values.astype(np.float32)).clamp_min(0)

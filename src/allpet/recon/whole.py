@@ -243,14 +243,16 @@ def sum_planes(scan: Scan, group: int) -> Scan:
     if scan.unit != COUNTS:
         raise AllpetError(f"scan in {scan.unit} cannot be summed over planes; that is for counts")
 
+    def total(planes: torch.Tensor) -> torch.Tensor:
+        return torch.stack([part.sum(dim=0) for part in planes.split(group)])
+
     def summed(planes: torch.Tensor | None) -> torch.Tensor | None:
-        return None if planes is None else torch.stack([part.sum(dim=0) for part in planes.split(group)])
+        return None if planes is None else total(planes)
 
     efficiency, scale = scan.efficiency, scan.counts_per_unit
     if torch.is_tensor(scale):
         efficiency, scale = efficiency * (scale / scale.mean())[:, None, None].float(), float(scale.mean())
-    sinogram, normalisation = summed(scan.sinogram), summed(efficiency)
-    assert sinogram is not None
+    sinogram, normalisation = total(scan.sinogram), summed(efficiency)
     x, y, z = default_centre(len(sinogram), scan.plane_mm * group)
     shift = (group - 1) / 2 * scan.plane_mm
     centre = f"{x!r}, {y!r}, {z - shift!r}"
@@ -262,6 +264,7 @@ def sum_planes(scan: Scan, group: int) -> Scan:
         background=summed(scan.background),
         delayeds=summed(scan.delayeds),
         randoms=summed(scan.randoms),
+        dynamic=None if scan.dynamic is None else scan.dynamic.changed(total),
         counts_per_unit=scale,
         plane_mm=scan.plane_mm * group,
         header=scan.header if group == 1 else {**scan.header, CENTRE: centre, OFFSET_Z: repr(shift)},

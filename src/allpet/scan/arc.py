@@ -129,9 +129,9 @@ def arc_correct(scan: Scan, beam: ParallelBeam | None = None) -> Scan:
 
     Returns
     -------
-    Scan with sinogram, background and delayeds shared by area, ``normalisation`` the shared efficiency of live lines
-    (0 where only gaps lie), ``attenuation`` their efficiency-weighted mean. Background is that of the scan, or its
-    smoothed delayeds where it has none.
+    Scan with sinogram, frames, background and delayeds shared by area, ``normalisation`` the shared efficiency of live
+    lines (0 where only gaps lie), ``attenuation`` their efficiency-weighted mean. Background is that of the scan, or
+    its smoothed delayeds where it has none.
 
     Raises
     ------
@@ -166,4 +166,5 @@ def arc_correct(scan: Scan, beam: ParallelBeam | None = None) -> Scan:
         background=optional(scan.background),
         delayeds=optional(scan.delayeds),
         randoms=optional(scan.randoms),
+        dynamic=None if scan.dynamic is None else scan.dynamic.changed(lambda planes: resample(planes, ring, beam)),
     )

@@ -11,7 +11,7 @@ import torch
 from allpet.errors import AllpetError
 from allpet.geometry import Geometry, ImageGrid, ParallelBeam
 from allpet.scan.dynamic import Dynamic
-from allpet.scan.units import ACTIVITY, COUNTS
+from allpet.scan.units import ACTIVITY, COUNTS, UNCALIBRATED
 
 FACTORS = ("attenuation", "background", "normalisation", "delayeds", "randoms")
 """Arrays of a scan that lie beside its sinogram, same shape."""
@@ -167,6 +167,11 @@ class Scan(Acquired):
         if self.normalisation is None:
             return torch.ones_like(self.sinogram, dtype=torch.bool)
         return self.normalisation > 0
+
+    @property
+    def image_unit(self) -> str:
+        """Of an image of the activity behind it: kBq/mL, or counts/mm where the scan is not calibrated."""
+        return UNCALIBRATED if self.counts_per_unit is None else ACTIVITY
 
     def planes(self, index: slice) -> Scan:
         """The same scan restricted to some planes."""

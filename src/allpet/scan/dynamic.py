@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,6 +39,13 @@ class Dynamic:
 
     def __getitem__(self, index: slice) -> Dynamic:
         return replace(self, counts=self.counts[index], background=self.background[index])
+
+    def changed(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Dynamic:
+        """Every frame's counts and background ``(n, view, radial)`` changed alike."""
+        counts, background = (
+            torch.stack([change(frame) for frame in x.unbind(1)], dim=1) for x in (self.counts, self.background)
+        )
+        return replace(self, counts=counts, background=background)
 
     def rebinned(self, frames: int) -> Dynamic:
         """The same counts in so many frames of equal length over the same time.

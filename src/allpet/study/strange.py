@@ -83,7 +83,7 @@ def _verdict(model: AllPET, scan: Scan, tracer: str) -> tuple[torch.Tensor, torc
     from allpet.task.gather import Gather
     from allpet.task.planes import Words, parts
 
-    gather = Gather(model, "low-dose", Words(tracer, None, scan.region), images=False)
+    gather = Gather(model, "low-dose", Words(tracer, None, scan.region), scan, images=False)
     for part in parts(model, scan, scan.attenuation):
         gather.look(part)
     contradiction = [v.contradiction for v in gather.verdicts]

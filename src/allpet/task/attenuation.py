@@ -101,7 +101,7 @@ def attenuation(
 
     corrector = model.translator_of("low-dose")
     factors = (-depth(mumap)).exp().clamp_min(LEAST)
-    gather, pointed = Gather(model, "low-dose", words, images), Pointed(model, "low-dose", scan, roi, seed)
+    gather, pointed = Gather(model, "low-dose", words, scan, images), Pointed(model, "low-dose", scan, roi, seed)
     expected, spread = [], []
     for part in parts(model, scan, factors, _share(progress, len(scan)), first_plane=first_plane):
         some = slice(part.first, part.first + len(part))

@@ -10,7 +10,6 @@ import torch
 
 from allpet.model.familiar import LIMIT, Verdict, warnings
 from allpet.scan.core import Image, Scan
-from allpet.scan.units import ACTIVITY, UNCALIBRATED
 from allpet.task.planes import Part, Words
 from allpet.task.temper import temper
 
@@ -25,11 +24,12 @@ class Gather:
 
     Parameters
     ----------
-    task : whose deviations are kept. words : said of the scan. images : whether images are kept.
+    task : whose deviations are kept. words : said of the scan. shown : what is known of the scan that the images are
+        of, which may be another tracer's or a later one. images : whether they are kept.
     """
 
-    def __init__(self, model: AllPET, task: str, words: Words, images: bool) -> None:
-        self.model, self.task, self.words, self.images = model, task, words, images
+    def __init__(self, model: AllPET, task: str, words: Words, shown: Scan, images: bool) -> None:
+        self.model, self.task, self.words, self.shown, self.images = model, task, words, shown, images
         self.verdicts: list[Verdict] = []
         self.means: list[torch.Tensor] = []
         self.deviations: list[torch.Tensor] = []
@@ -65,16 +65,15 @@ class Gather:
         if not self.images:
             return
         self.grid = part.grid
-        scale = part.activity[:, None, None]
+        scale = part.activity(self.shown)[:, None, None]
         self.means.append(mean * scale)
         self.deviations.append(deviation * scale * temper(self.model, "image", asked))
 
-    def extras(self, scan: Scan) -> dict[str, Scan | Image]:
+    def extras(self) -> dict[str, Scan | Image]:
         """The images kept, by the suffix of their file."""
         if not self.means:
             return {}
-        unit = UNCALIBRATED if scan.counts_per_unit is None else ACTIVITY
-        known = dict(unit=unit, plane_mm=scan.plane_mm, **scan.acquired())
+        known = dict(unit=self.shown.image_unit, plane_mm=self.shown.plane_mm, **self.shown.acquired())
         kept = {"-image": self.means, "-image-std": self.deviations}
         return {suffix: Image(torch.cat(values), self.grid, **known) for suffix, values in kept.items()}
 
@@ -89,7 +88,7 @@ class Gather:
         """All that a task returns."""
         from allpet.model.allpet import Result
 
-        images = {**self.extras(pointed.scan), **(pointed.extras() if self.images else {})}
+        images = {**self.extras(), **(pointed.extras() if self.images else {})}
         return Result(
             expected,
             std,

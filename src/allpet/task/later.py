@@ -7,6 +7,7 @@ projection. Neither is a measurement: they say so.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -85,12 +86,11 @@ def delayed(
         raise AllpetError(f"delay is {delay_minutes:g} min; it must be {DELAYS[0]:g} to {DELAYS[1]:g}")
     decay = float(ISOTOPES[tracer.isotope.name].decay(60 * delay_minutes))
     notes.append("a prediction of a later frame, not a measurement")
-    result = _predict(
-        "delayed", model, scan, words, samples, seed, images, roi, progress, first_plane, notes, delay_minutes, decay
+    start = None if scan.start_s is None else scan.start_s + 60 * delay_minutes
+    told = (scan, replace(scan, start_s=start), words)
+    return _predict(
+        "delayed", model, *told, samples, seed, images, roi, progress, first_plane, notes, delay_minutes, decay
     )
-    if scan.start_s is not None:
-        result.expected.start_s = scan.start_s + 60 * delay_minutes
-    return result
 
 
 def convert(
@@ -135,19 +135,22 @@ def convert(
         "does not betray cannot be in it"
     )
     words = Words(words.tracer, wanted, words.region)
-    result = _predict("convert", model, scan, words, samples, seed, images, roi, progress, first_plane, notes)
-    for value in (result.expected, result.std):
-        if value is not None:
-            value.tracer, value.isotope = wanted, TRACERS[wanted].isotope.name
-            value.counts_per_unit = calibration_for(scan, words.tracer, wanted)
-            value.injected_mbq = value.start_s = None
-    return result
+    shown = replace(
+        scan,
+        tracer=wanted,
+        isotope=TRACERS[wanted].isotope.name,
+        counts_per_unit=calibration_for(scan, words.tracer, wanted),
+        injected_mbq=None,
+        start_s=None,
+    )
+    return _predict("convert", model, scan, shown, words, samples, seed, images, roi, progress, first_plane, notes)
 
 
 def _predict(
     task: str,
     model: AllPET,
     scan: Scan,
+    shown: Scan,
     words: Words,
     samples: int,
     seed: int,
@@ -159,12 +162,12 @@ def _predict(
     delay_minutes: float | None = None,
     decay: float = 1.0,
 ) -> Result:
-    """The prediction, plane by plane."""
+    """The prediction, plane by plane; `shown`: what is known of the scan that is predicted."""
     check_samples(samples)
     if words.region is None:
         notes.append("the region is unknown: name it in the prompt for a better prediction")
     translator, corrector = model.translator_of(task), model.translator_of("low-dose")
-    gather, pointed = Gather(model, task, words, images), Pointed(model, task, scan, roi, seed)
+    gather, pointed = Gather(model, task, words, shown, images), Pointed(model, task, scan, roi, seed, shown)
     expected, spread, change = [], [], []
     for part in parts(model, scan, scan.attenuation, progress, first_plane=first_plane):
         ask = question(task, words, part, delay_minutes, decay)
@@ -185,7 +188,7 @@ def _predict(
         if samples:
             factor = temper(model, "sinogram", ask)
             spread.append(part.deviation(image, doubt[:, 0], samples, seed, model) * factor)
-    result = bare(scan.with_sinogram(torch.cat(expected), background=None))
+    result = bare(shown.with_sinogram(torch.cat(expected), background=None))
     std = result.with_sinogram(torch.cat(spread)) if spread else None
     extras: dict[str, Scan | Image] = {}
     if task == "delayed":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -66,7 +66,7 @@ def low_dose(
         raise AllpetError(f"dose fraction is {dose_fraction}; it must be above 0 and at most 1")
     scan, words = begin("low-dose", model, scan, prompt, notes)
     translator = model.translator_of("low-dose")
-    gather, pointed = Gather(model, "low-dose", words, images), Pointed(model, "low-dose", scan, roi, seed)
+    gather, pointed = Gather(model, "low-dose", words, scan, images), Pointed(model, "low-dose", scan, roi, seed)
     expected, deviations = [], []
     for part in parts(model, scan, scan.attenuation, progress, first_plane=first_plane):
         gather.look(part)
@@ -82,6 +82,8 @@ def low_dose(
             factor = temper(model, "sinogram", asked) / dose_fraction
             deviations.append(part.deviation(image, spread, samples, seed, model) * factor)
     full = None if scan.background is None else scan.background / dose_fraction
-    result = bare(scan.with_sinogram(torch.cat(expected), background=full, dose_fraction=1.0))
+    per_unit = None if scan.counts_per_unit is None else scan.counts_per_unit / dose_fraction  # of the same activity
+    known: dict[str, Any] = dict(background=full, dose_fraction=1.0, counts_per_unit=per_unit)
+    result = bare(scan.with_sinogram(torch.cat(expected), **known))
     std = result.with_sinogram(torch.cat(deviations), background=None) if deviations else None
     return gather.result(result, std, notes, pointed)

@@ -55,12 +55,11 @@ def begin(task: str, model: AllPET, scan: Scan, prompt: str | None, notes: list[
         raise AllpetError(f"{task} takes measured counts; this scan is in {scan.unit}")
     if bool((scan.sinogram < 0).any()):
         raise AllpetError(f"{task} takes prompts; this scan has bins below zero (was a background subtracted?)")
-    if scan.background is None and scan.delayeds is None:
+    scan = with_randoms(scan)
+    if scan.background is None:
         notes.append("no background (randoms, scatter) is known: all counts are taken for trues")
     if in_touch(scan):
         notes.append(f"planes are restored together with their neighbours, {scan.plane_mm:g} mm apart")
-    if scan.background is None and scan.delayeds is not None:
-        scan = with_randoms(scan)
     tracers, _, rest = (scan.tracer or "").partition(" + ")
     words = Words(tracers or None, rest or None, scan.region)
     if prompt:
@@ -104,11 +103,12 @@ class Part:
         """Of the images, in mm."""
         return self.carrier.model.image_grid()
 
-    @property
-    def activity(self) -> torch.Tensor:
-        """What an image value of 1 stands for: kBq/mL, or counts/mm where the scan is not calibrated, ``(n,)``."""
-        per = 1.0 if self.scan.counts_per_unit is None else self.scan.counts_per_unit
-        scale = torch.as_tensor(per, dtype=torch.float64).float().expand(len(self))
+    def activity(self, shown: Scan) -> torch.Tensor:
+        """What an image value of 1 stands for in the scan that the image is of: kBq/mL, or counts/mm where that is not
+        calibrated, ``(n,)``; `shown`: all planes of it."""
+        per = 1.0 if shown.counts_per_unit is None else shown.counts_per_unit
+        scale = torch.as_tensor(per, dtype=torch.float64).float()
+        scale = scale[self.first : self.first + len(self)] if scale.ndim else scale.expand(len(self))
         return self.seen.unit / (self.peak * self.grid.pixel_mm * scale)
 
     def up(self, emission: torch.Tensor) -> torch.Tensor:

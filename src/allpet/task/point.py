@@ -20,7 +20,6 @@ from allpet.metrics.region import uptake
 from allpet.model.focus import gate_of
 from allpet.recon.whole import image_grid_of
 from allpet.scan.core import Image, Scan
-from allpet.scan.units import ACTIVITY, UNCALIBRATED
 from allpet.task.planes import Part, draws
 from allpet.task.sight import sight_of
 from allpet.task.temper import usual
@@ -40,15 +39,25 @@ class Pointed:
     Parameters
     ----------
     task : whose deviations are kept. scan : the whole one. roi : regions on the grid of the scan's quick image; none
-    leaves everything as it is. seed : of the draws.
+    leaves everything as it is. seed : of the draws. shown : what is known of the scan that the task's images are of, if
+    it is another one.
 
     Raises
     ------
     AllpetError : a region outside of the image, or a model without a second look.
     """
 
-    def __init__(self, model: AllPET, task: str, scan: Scan, roi: Sequence[Region] | None, seed: int) -> None:
+    def __init__(
+        self,
+        model: AllPET,
+        task: str,
+        scan: Scan,
+        roi: Sequence[Region] | None,
+        seed: int,
+        shown: Scan | None = None,
+    ) -> None:
         self.model, self.task, self.scan, self.seed = model, task, scan, seed
+        self.shown = scan if shown is None else shown
         self.roi = tuple(roi or ())
         self.own = self.grid = image_grid_of(scan.geometry)[1]
         self.without: list[torch.Tensor] = []
@@ -113,14 +122,14 @@ class Pointed:
         if not self.roi:
             return
         self.grid = part.grid
-        scale = part.activity[:, None, None]
+        scale = part.activity(self.shown)[:, None, None]
         self.without.append(without * scale)
         self.after.append(after * scale)
         here = self.here(part)
         if not here:
             return
         spread = deviation * usual(self.model, self.task, "image")
-        for k, drawn in enumerate(draws(after, spread, SAMPLES, self.seed, part.first)):
+        for k, drawn in enumerate(draws(after, spread, SAMPLES, self.seed, part.before + part.first)):
             off = (drawn - after) * scale
             for number, region in here:
                 self.noise[number, k] += float((off[region.box] * torch.from_numpy(region.weights)).sum())
@@ -132,7 +141,6 @@ class Pointed:
         if not self.roi:
             return ()
         without, after = (torch.cat(x).numpy() for x in (self.without, self.after))
-        unit = UNCALIBRATED if self.scan.counts_per_unit is None else ACTIVITY
         factor, found = usual(self.model, self.task, "region"), []
         low = max(min(region.planes.start for region in self.roi) - REACH, 0)
         quick = quick_image(self.scan.planes(slice(low, max(region.planes.stop for region in self.roi) + REACH)))
@@ -149,7 +157,7 @@ class Pointed:
                     uptake(without, again, self.grid, step),
                     uptake(after, again, self.grid, step),
                     factor * float(self.noise[number].std()) / again.voxels,
-                    unit,
+                    self.shown.image_unit,
                 )
             )
         return tuple(found)
@@ -158,6 +166,5 @@ class Pointed:
         """What attention changed, as an image, by the suffix of its file."""
         if not self.roi:
             return {}
-        unit = UNCALIBRATED if self.scan.counts_per_unit is None else ACTIVITY
-        change = torch.cat(self.after) - torch.cat(self.without)
-        return {"-image-change": Image(change, self.grid, unit, self.scan.plane_mm, **self.scan.acquired())}
+        change, shown = torch.cat(self.after) - torch.cat(self.without), self.shown
+        return {"-image-change": Image(change, self.grid, shown.image_unit, shown.plane_mm, **shown.acquired())}

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from allpet.io.samples import background_at
 from allpet.model.translator import WATER
 from allpet.project import Projector
 from allpet.recon import osem
@@ -36,7 +37,8 @@ def share_of(data: Dataset) -> torch.Tensor:
 
 def net(data: Dataset) -> torch.Tensor:
     """Counts less the background, at full dose."""
-    return rows(data, "observed") / share_of(data) - rows(data, "background")
+    share = share_of(data)
+    return (rows(data, "observed") - torch.from_numpy(background_at(data, None, share.numpy())["background"])) / share
 
 
 def truth(data: Dataset) -> torch.Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -83,7 +84,19 @@ def separate(
     if not dynamic:
         notes.append("no dynamic frames: told apart by organs alone, which is far less certain")
     translator = model.translator_of("separate")
-    gather, pointed = Gather(model, "separate", words, images), Pointed(model, "separate", scan, roi, seed)
+    known: list[dict[str, Any]] = [
+        dict(
+            tracer=word,
+            isotope=TRACERS[word].isotope.name,
+            counts_per_unit=calibration_for(scan, words.tracer, word),
+        )
+        for word in (words.tracer, words.to)
+    ]
+    shown = replace(scan, **known[0])
+    gather, pointed = (
+        Gather(model, "separate", words, shown, images),
+        Pointed(model, "separate", scan, roi, seed, shown),
+    )
     first, second, spread = [], [], []
     for part in parts(model, scan, scan.attenuation, progress, dynamic, first_plane):
         ask = question("separate", words, part, frames=dynamic)
@@ -101,14 +114,7 @@ def separate(
             factor = temper(model, "sinogram", ask)
             spread.append(part.deviation(mean[:, 0], doubt[:, 0], samples, seed, model) * factor)
     plain = bare(scan.with_sinogram(torch.cat(first), background=None))
-    result, other = (
-        plain.with_sinogram(
-            torch.cat(x),
-            tracer=word,
-            isotope=TRACERS[word].isotope.name,
-            counts_per_unit=calibration_for(scan, words.tracer, word),
-        )
-        for x, word in ((first, words.tracer), (second, words.to))
-    )
+    both = zip((first, second), known, strict=True)
+    result, other = (plain.with_sinogram(torch.cat(planes), **facts) for planes, facts in both)
     std = result.with_sinogram(torch.cat(spread)) if spread else None
     return gather.result(result, std, notes, pointed, {"-second": other})

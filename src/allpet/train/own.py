@@ -131,7 +131,7 @@ def _checked(task: str, scan: Scan) -> Scan:
         raise AllpetError(f"pairs are made of measured counts; this scan is in {scan.unit}")
     if task == "attenuation" and scan.attenuation is None:
         raise AllpetError("pairs of attenuation need scans that bring their attenuation factors (X-attenuation.hs)")
-    return with_randoms(scan) if scan.background is None and scan.delayeds is not None else scan
+    return with_randoms(scan)
 
 
 def _full(scan: Scan) -> torch.Tensor:

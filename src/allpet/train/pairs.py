@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from allpet.errors import AllpetError
+from allpet.io.samples import background_at
 from allpet.io.store import open_store
 from allpet.model.prompt import TASKS as WORDS
 from allpet.model.restorer import Restorer, gaussian_blur
@@ -171,7 +172,7 @@ def rows_of(data: Dataset, name: str, some: slice) -> torch.Tensor:
 
 def _seen(data: Dataset, facts: dict[str, Any], some: slice) -> tuple[Counts, torch.Tensor, torch.Tensor]:
     """Some planes as they are measured, their shares of the dose and their normalisation."""
-    observed, factors, background = (rows_of(data, name, some) for name in ("observed", "attenuation", "background"))
+    observed, factors = (rows_of(data, name, some) for name in ("observed", "attenuation"))
     n, column = len(observed), (slice(None), None, None)
     share = rows_of(data, "dose_fraction", some) if "dose_fraction" in data else torch.ones(n)
     normalisation = rows_of(data, "normalisation", some) if "normalisation" in data else torch.ones_like(observed)
@@ -179,7 +180,8 @@ def _seen(data: Dataset, facts: dict[str, Any], some: slice) -> tuple[Counts, to
     efficiency = normalisation if blind else normalisation * factors
     depth = None if blind else -factors.clamp_min(1e-6).log()
     pitch = torch.full((n,), float(data.beam.bin_mm))
-    return Counts(observed, efficiency, background * share[column], pitch, depth), share, normalisation
+    at_share = background_at(data, some, share[column].numpy())["background"]  # randoms may go with its square
+    return Counts(observed, efficiency, torch.from_numpy(at_share), pitch, depth), share, normalisation
 
 
 def _pairs(

@@ -213,7 +213,8 @@ class Jobs:
         some = range(job.planes[0], job.planes[1] + 1)
         more = {"roi": regions} if (regions := here(job.items, some)) else {}
         scan = loaded.scan.planes(slice(some.start, some.stop))
-        return self.model.apply(job.task, scan, images=True, progress=job.progress, **more, **job.options)
+        known = dict(images=True, progress=job.progress, first_plane=some.start)
+        return self.model.apply(job.task, scan, **known, **more, **job.options)
 
 
 def here(items: tuple[Item, ...], some: range) -> list[Region]:
