@@ -52,9 +52,9 @@ def report(seeds, values, **facts):
 def test_three_sigma_to_the_wrong_side_are_worse(better, value, verdict, monkeypatch):
     known = Headline("x", "tasks", "X", better, goal=1.0)
     monkeypatch.setattr("allpet.evidence.headlines.headlines", lambda: {"x": known})
-    (one,) = judge({"x": [value]}, {"x": Expected(1.0, 0.1, 0.1, 8)})
+    (one,) = judge({"x": {0: value}}, {"x": Expected(1.0, 0.1, 0.1, 8)})
     assert one.verdict == verdict and one.goal_met == ((value < 1) == (better == "lower"))
-    assert judge({"x": [value]}, {})[0].verdict == "no expectation"
+    assert judge({"x": {0: value}}, {})[0].verdict == "no expectation"
     assert judge({}, {"x": Expected(1.0, 0.1, 0.1, 8)}) == []
 
 
@@ -77,9 +77,9 @@ def test_the_same_people_leave_little_noise():
     assert paired(expected, [0, 7]) is expected and paired(expected, []) is expected
     found = paired(expected, [0, 1])
     assert found.value == 4.5 and found.paired and found.noise == pytest.approx((0.02**2 + 0.1**2 / 2) ** 0.5)
-    assert judge({"recall": [4.0]}, {"recall": expected}, seeds=[0])[0].verdict == "as expected"
-    assert judge({"recall": [3.5]}, {"recall": expected}, seeds=[0])[0].verdict == "worse"
-    assert judge({"recall": [3.5]}, {"recall": expected}, seeds=[9])[0].verdict == "as expected"
+    assert judge({"recall": {0: 4.0}}, {"recall": expected})[0].verdict == "as expected"
+    assert judge({"recall": {0: 3.5}}, {"recall": expected})[0].verdict == "worse"
+    assert judge({"recall": {9: 3.5}}, {"recall": expected})[0].verdict == "as expected"
 
 
 def test_a_calibration_needs_seeds_and_one_model():
@@ -140,3 +140,13 @@ def test_calibrate_keeps_other_sizes(tmp_path):
     assert set(found) == {"full", "quick"} and expectations("quick", out)["recall"].value == pytest.approx(0.51)
     out.write_text("[]")
     assert main(["evaluate", "calibrate", *runs, "--out", str(out)]) == 2
+
+
+def test_a_figure_that_some_seeds_lack_is_paired_with_those_that_have_it():
+    expected = Expected(0.6, 0.2, 0.2, 3, by_seed={"0": 0.4, "1": 0.6, "2": 0.8})
+    (one,) = judge({"recall": {1: 0.6, 2: 0.8}}, {"recall": expected})
+    assert one.expected.value == pytest.approx(0.7) and one.verdict == "as expected" and one.seeds == (1, 2)
+    few = report([0, 1, 2], {"recall": [0.5, 0.7]})
+    few["headlines"][0]["seeds"] = [1, 2]
+    known = calibrate([few, report([3], {"recall": [0.9]})])[1]["figures"]["recall"]["by_seed"]
+    assert known == {"1": 0.5, "2": 0.7, "3": 0.9}

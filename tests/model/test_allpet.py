@@ -174,3 +174,24 @@ def test_a_damaged_size_asks_for_no_memory(tmp_path):
         (tmp_path / "config.json").write_text(json.dumps(config))
         with pytest.raises(AllpetError, match=r"n_cond of restorer is .*; it must be 1 to 1024"):
             AllPET.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("parts", [[], {"focus": [1]}, {"focus": None}, 3])
+def test_a_config_of_another_kind_is_one_line(parts, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"parts": parts}))
+    with pytest.raises(AllpetError, match="is not a model of this version"):
+        AllPET.from_pretrained(tmp_path)
+
+
+def test_a_size_of_nothing_is_not_the_default():
+    for options in (dict(views=0), dict(bins=0), dict(bin_mm=0.0)):
+        with pytest.raises(AllpetError):
+            tiny().generate("FDG brain", n=1, **options)
+
+
+def test_a_model_with_adapters_is_not_written_as_a_whole(tmp_path):
+    model = tiny()
+    model.adapted["convert"] = model.translator
+    with pytest.raises(AllpetError, match="with adapters is not written as a whole"):
+        model.save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -121,3 +121,13 @@ def test_randoms_of_less_activity_go_with_its_square():
     assert float(wanted.sum()) < 0.9 * float((0.05 * data.background).sum())
     assert torch.allclose(_seen(data, facts_of(data, restorer, "x"), slice(0, 2))[0].background, wanted)
     assert torch.allclose(net(data), (data.scan().sinogram - wanted) / 0.05, rtol=1e-4, atol=1e-3)
+
+
+def test_going_on_with_another_attention_or_base_is_refused(pairs, tmp_path):
+    with pytest.raises(AllpetError, match="save the base first"):
+        adapt("delayed", pairs, tmp_path / "out", None, 1, model=tiny(), tensorboard=False)
+    tiny().save_pretrained(tmp_path / "base")
+    options = dict(model=tmp_path / "base", tensorboard=False)
+    adapt("delayed", pairs, tmp_path / "out", None, 1, **options)
+    with pytest.raises(AllpetError, match="begun with another attention"):
+        adapt("delayed", pairs, tmp_path / "out", None, 2, attention=1.0, **options)

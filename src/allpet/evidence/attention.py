@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from allpet.evidence.table import Found, Part, Setting, Table, drawn, load, mean, plain
+from allpet.evidence.table import Found, Part, Setting, Table, drawn, load, mean
+from allpet.report.table import plain
 
 if TYPE_CHECKING:
     from allpet.study.regions import Scored

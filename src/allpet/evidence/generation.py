@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from allpet.evidence.table import Found, Part, Setting, Table, drawn, load, mean, plain
+from allpet.evidence.table import Found, Part, Setting, Table, drawn, load, mean
 from allpet.evidence.trained import sinograms_part
+from allpet.report.table import plain
 
 HERE = "allpet.evidence.generation"
 

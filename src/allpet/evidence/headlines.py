@@ -69,11 +69,12 @@ class Expected:
 
 @dataclass(frozen=True)
 class Judged:
-    """A figure as measured: `values` of each seed, their mean, and what to say about it."""
+    """A figure as measured: `values` of each of `seeds`, their mean, and what to say about it."""
 
     headline: Headline
     value: float
     values: tuple[float, ...]
+    seeds: tuple[int, ...]
     expected: Expected | None
     verdict: Verdict
     goal_met: bool | None
@@ -83,6 +84,7 @@ class Judged:
         return asdict(self.headline) | dict(
             value=self.value,
             values=list(self.values),
+            seeds=list(self.seeds),
             expected=None if self.expected is None else asdict(self.expected),
             verdict=self.verdict,
             goal_met=self.goal_met,
@@ -119,29 +121,29 @@ def scaled(headline: Headline, value: float) -> float:
 
 
 def judge(
-    values: Mapping[str, Sequence[float]],
+    values: Mapping[str, Mapping[int, float]],
     expected: Mapping[str, Expected],
     size: str = "full",
-    seeds: Sequence[int] = (),
 ) -> list[Judged]:
     """Every figure that was measured, in order.
 
     Parameters
     ----------
-    values : by name, one for each evaluation seed. seeds : these.
+    values : by name, of each evaluation seed that has one.
     """
     out = []
     for name, headline in headlines().items():
         if not values.get(name):
             continue
-        several = tuple(scaled(headline, v) for v in values[name])
+        several = tuple(scaled(headline, v) for v in values[name].values())
         value = sum(several) / len(several)
         wanted = expected.get(name)
         if wanted is not None:
-            wanted = paired(wanted, seeds[: len(several)], headline.exact)
+            wanted = paired(wanted, tuple(values[name]), headline.exact)
         goal = headline.goal if headline.goal_at in ("", size) else None
         met = None if goal is None else _ahead(headline, value, goal) >= -ROUNDING * abs(goal)
-        out.append(Judged(headline, value, several, wanted, verdict(headline, value, wanted), met))
+        said = verdict(headline, value, wanted)
+        out.append(Judged(headline, value, several, tuple(values[name]), wanted, said, met))
     return out
 
 
@@ -224,7 +226,7 @@ def calibrate(
             known = max((abs(x) for x in apart if x is not None), default=0.0)
             least = 0.0 if headline.exact else LEAST
             made = noise_of(pooled, len(first["seeds"]), known, least)
-            seen = {str(s): v for one in reports for s, v in zip(one["seeds"], _values(one, name), strict=False)}
+            seen = {str(s): v for one in reports for s, v in _by_seed(one, name).items()}
             made = replace(made, by_seed={seed: float(f"{v:.9g}") for seed, v in seen.items()})
             if made.noise > 0 or headline.exact:  # one that is always 0 could not be judged
                 figures[name] = asdict(made)
@@ -245,8 +247,14 @@ def _command(report: Mapping[str, Any]) -> str:
     return words if report["precision"] == "auto" else f"{words} --precision {report['precision']}"
 
 
+def _by_seed(report: Mapping[str, Any], name: str) -> dict[int, float]:
+    """A figure of each evaluation seed that has one."""
+    found = next((one for one in report["headlines"] if one["name"] == name), None)
+    return {} if found is None else dict(zip(found.get("seeds", report["seeds"]), found["values"], strict=False))
+
+
 def _values(report: Mapping[str, Any], name: str) -> list[float]:
-    return next((list(one["values"]) for one in report["headlines"] if one["name"] == name), [])
+    return list(_by_seed(report, name).values())
 
 
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> float | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from allpet.evidence.table import Found, Part, Setting, Table, load, mean, plain
+from allpet.evidence.table import Found, Part, Setting, Table, load, mean
+from allpet.report.table import plain
 
 HERE = "allpet.evidence.others"
 

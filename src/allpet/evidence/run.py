@@ -18,10 +18,11 @@ from allpet.evidence.generation import GENERATION
 from allpet.evidence.headlines import Expected, expectations, headlines, judge
 from allpet.evidence.others import COST, MASKS, STRANGE
 from allpet.evidence.sizes import SIZES
-from allpet.evidence.table import Found, Part, Setting, Table, plain
+from allpet.evidence.table import Found, Part, Setting, Table
 from allpet.evidence.tasks import LOW_DOSE, TASKS
 from allpet.evidence.trained import ARMS_TABLE, LOWSHOT, SYNTHETIC
 from allpet.provenance import file_hash, provenance
+from allpet.report.table import plain
 
 TABLES = {
     table.name: table
@@ -144,7 +145,7 @@ def evaluate_all(
     ]
     gathered, values, figures = _gather(tables, planned, results, seeds)
     wanted = expectations(size) if expected is None else expected
-    judged = judge(values, wanted, size, seeds)
+    judged = judge(values, wanted, size)
     asked = [name for name in wanted if name in headlines() and headlines()[name].table in gathered]
     report: dict[str, Any] = dict(
         size=size,
@@ -168,26 +169,26 @@ def evaluate_all(
 
 def _gather(
     tables: Sequence[Table], planned: Sequence[Planned], results: Found, seeds: Sequence[int]
-) -> tuple[dict[str, Any], dict[str, list[float]], dict[str, list[dict[str, Any]]]]:
+) -> tuple[dict[str, Any], dict[str, dict[int, float]], dict[str, list[dict[str, Any]]]]:
     """Rows by table, values of headline figures by name, and results of the pieces that draw."""
     gathered: dict[str, Any] = {}
-    values: dict[str, list[float]] = {}
+    values: dict[str, dict[int, float]] = {}
     figures: dict[str, list[dict[str, Any]]] = {}
     for table in tables:
         mine = [one for one in planned if one.table == table.name and one.seed is not None]
-        found = [
-            {one.part.name: results[one.piece.name] for one in mine if one.seed == seed and not one.figure}
+        by_seed = {
+            seed: {one.part.name: results[one.piece.name] for one in mine if one.seed == seed and not one.figure}
             for seed in seeds
-        ]
-        found = [one for one in found if one]
-        if not found:
+        }
+        by_seed = {seed: one for seed, one in by_seed.items() if one}
+        if not by_seed:
             continue
-        gathered[table.name] = table.gather(found)
+        gathered[table.name] = table.gather(list(by_seed.values()))
         figures[table.name] = [results[one.piece.name] for one in mine if one.figure]
-        for one in found:
+        for seed, one in by_seed.items():
             for name, value in table.headlines(one).items():
                 if value is not None:
-                    values.setdefault(name, []).append(float(value))
+                    values.setdefault(name, {})[seed] = float(value)
     return gathered, values, figures
 
 

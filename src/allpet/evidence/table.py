@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -89,17 +88,6 @@ def load(model: str | None, precision: str, digest: str) -> AllPET:
         if part is not None:
             part.precision = precision
     return made
-
-
-def plain(value: Any) -> Any:
-    """Plain JSON: numbers that are not finite become None, arrays lists."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def mean(values: Sequence[float | None]) -> float | None:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from allpet.evidence.table import Found, Part, Setting, Table, drawn, load, mean, plain
+from allpet.evidence.table import Found, Part, Setting, Table, drawn, load, mean
 from allpet.evidence.trained import pairs_part, plain_part
+from allpet.report.table import plain
 
 if TYPE_CHECKING:
     from allpet.study.cases import Case

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from allpet.evidence.table import Found, Part, Setting, Table, plain
+from allpet.evidence.table import Found, Part, Setting, Table
+from allpet.report.table import plain
 
 HERE = "allpet.evidence.trained"
 MOST = 5000

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 THREADS = (
@@ -50,19 +50,43 @@ def pool(workers: int) -> Iterator[Callable[..., Future[Any]]]:
             watched.close()
 
 
+class _Single:
+    """How many ask for one thread at the moment, and what the last of them restores."""
+
+    lock, asking, before = Lock(), 0, ExitStack()
+
+
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Run the numeric libraries of this process on one thread meanwhile, as a worker does."""
-    with ExitStack() as stack:
-        with suppress(ImportError):
-            from threadpoolctl import threadpool_limits
+    """Run the numeric libraries of this process on one thread meanwhile, as a worker does.
 
-            stack.enter_context(threadpool_limits(1))
-        torch = sys.modules.get("torch")
-        if torch is not None:
-            stack.callback(torch.set_num_threads, torch.get_num_threads())
-            torch.set_num_threads(1)
+    Several threads may ask for it at once; what was before is restored when the last of them is done.
+    """
+    with _Single.lock:
+        if not _Single.asking:
+            _Single.before = _on_one_thread()
+        _Single.asking += 1
+    try:
         yield
+    finally:
+        with _Single.lock:
+            _Single.asking -= 1
+            if not _Single.asking:
+                _Single.before.close()
+
+
+def _on_one_thread() -> ExitStack:
+    """Set one thread; closing what is returned restores the number before."""
+    stack = ExitStack()
+    with suppress(ImportError):
+        from threadpoolctl import threadpool_limits
+
+        stack.enter_context(threadpool_limits(1))
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)
+    return stack
 
 
 def _end_with(watched: Connection) -> None:

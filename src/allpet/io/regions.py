@@ -190,8 +190,9 @@ def regions_of_labels(labels: Image, image: Image, where: str) -> list[Region]:
     values = labels.array.numpy()
     found = np.unique(values)
     weights = bool(found[0] >= 0 and found[-1] <= 1 and len(found) > 2)
-    if not weights and bool((found != np.rint(found)).any() or found[0] < 0):
-        raise AllpetError(f"{where}: has values such as {found[0]:g}; a label map holds whole numbers from 0 on")
+    wrong = found[(found != np.rint(found)) | (found < 0)]
+    if not weights and len(wrong):
+        raise AllpetError(f"{where}: has values such as {wrong[0]:g}; a label map holds whole numbers from 0 on")
     names = found[found > 0] if not weights else np.ones(1)
     if not len(names):
         raise AllpetError(f"{where}: holds no region; at least one voxel must have a label")

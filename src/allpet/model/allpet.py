@@ -38,6 +38,10 @@ LARGEST = 1024
 """No width or size of a part is larger: a damaged config must not ask for more memory than there is."""
 
 
+DAMAGE = (OSError, RuntimeError, LookupError, AttributeError, TypeError, ValueError, ArithmeticError)
+"""What reading a folder that is no model may end in."""
+
+
 def _check_sizes(name: str, options: dict[str, Any]) -> None:
     for key, value in options.items():
         for size in value if isinstance(value, tuple) else (value,):
@@ -150,8 +154,8 @@ class AllPET:
                 built[name].load_state_dict({k: v.float() for k, v in known.tensors.items()})
         except AllpetError:
             raise
-        except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
-            reason = str(error).splitlines()[0]
+        except (*DAMAGE, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise AllpetError(f"{path}: is not a model of this version ({reason}); train it again") from None
         model = cls(config, **built)
         model.source, model.shipped, model.unhashed = str(path), path == SHIPPED, tuple(bare)
@@ -178,10 +182,17 @@ class AllPET:
         return model
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``config.json`` and float16 safetensors with their hashes; every file is replaced in one step."""
+        """Write ``config.json`` and float16 safetensors with their hashes; every file is replaced in one step.
+
+        Raises
+        ------
+        AllpetError : a model with adapters, which :func:`allpet.train.adapt.adapt` writes.
+        """
         from allpet.io.files import replacing
 
         path = Path(folder)
+        if self.adapted or "base" in self.config:
+            raise AllpetError(f"{path}: a model with adapters is not written as a whole; give its base")
         path.mkdir(parents=True, exist_ok=True)
         config = {**self.config, "parts": {}}
         for name in KINDS:
@@ -239,6 +250,8 @@ class AllPET:
         for name in KINDS:
             if getattr(self, name) is not None:
                 getattr(self, name).to(device)
+        for network in self.adapted.values():
+            network.to(device)
         return self
 
     @property

@@ -147,9 +147,9 @@ def generate_parts(
         return whole * drawing.gain(mean, seed, start), share
 
     wholes, shares = zip(*drawing.groups(group), strict=True)
-    whole = torch.cat(wholes)[:n]
+    whole = torch.cat(wholes)[:n].cpu()
     if mask is None:
-        projected = torch.cat(shares)[:n]
+        projected = torch.cat(shares)[:n].cpu()
     else:
         masks = _each(mask, n)
         grid = ImageGrid(masks.shape[-1], drawing.fov_mm / masks.shape[-1])
@@ -185,11 +185,12 @@ class Drawing:
         self.device = self.denoiser.mean.device
         fields = model.config["field_of_view_mm"]
         self.fov_mm = float(fields[self.prompt.region]) if self.prompt.region else max(map(float, fields.values()))
-        views, bins = views or model.config["views"], bins or model.config["bins"]
+        views = model.config["views"] if views is None else views
+        bins = model.config["bins"] if bins is None else bins
         for name, size in (("views", views), ("bins", bins)):
             if not SMALLEST <= size <= LARGEST:
                 raise AllpetError(f"{name} is {size}; it must be {SMALLEST} to {LARGEST}")
-        self.target = ParallelBeam(views, bins, bin_mm or self.fov_mm / bins)
+        self.target = ParallelBeam(views, bins, self.fov_mm / bins if bin_mm is None else bin_mm)
         self.own = model.beam.image_grid().size
         self.grid = ImageGrid(self.own, self.fov_mm / self.own)
         self.alone = Lock()  # matrices of large sinograms are made once, and are all that the memory has to hold

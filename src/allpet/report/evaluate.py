@@ -14,6 +14,7 @@ from allpet.io.remote import Place
 from allpet.metrics import mirror_seam, moment_residual, nrmse, psnr, range_residual, ssim
 from allpet.provenance import provenance
 from allpet.report.figures import png, step_lines
+from allpet.report.table import plain
 from allpet.scan.core import Image, Scan
 
 LABELS = {
@@ -126,5 +127,5 @@ def _keep(out: Path, result: dict[str, Any], values: dict[str, torch.Tensor]) ->
     first = next(iter(values))
     figure = step_lines({LABELS[first]: values[first].tolist()}, range(len(values[first])), ("plane", LABELS[first]))
     with replacing(out / "evaluate.json", out / "evaluate.png") as (text, picture):
-        text.write_text(json.dumps(result, indent=1), encoding="utf-8")
+        text.write_text(json.dumps(plain(result), indent=1), encoding="utf-8")
         picture.write_bytes(png(figure))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -82,6 +82,8 @@ def adapt(
         raise AllpetError(f"these are pairs of {', '.join(others)}; {task} needs its own")
     if len(data.subject.unique()) < 2:
         raise AllpetError(f"{len(data)} pairs of one subject; at least two subjects are needed, one to check with")
+    if base.source == "memory":
+        raise AllpetError("the adapter refers to its base by a path: save the base first, and give its folder")
     folder = Path(out)
     _config(base, folder)
 
@@ -89,6 +91,7 @@ def adapt(
         name = f"adapt-{task}"
         rate, held, batch = 3e-3, HELD, min(16, max(4, len(data)))
         attention = strength
+        options: ClassVar[dict[str, Any]] = {"attention": attention, "base": base.base_hash}
 
         def __init__(self, data: PairSet, folder: Path, seed: int) -> None:
             torch.manual_seed(seed)

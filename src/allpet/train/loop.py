@@ -106,6 +106,7 @@ def train(
     share = world.share(micro_batches)
     options: dict[str, Any] = dict(recipe=name, seed=seed, samples=samples.fingerprint(), micro_batches=micro_batches)
     options |= dict(precision=_precision(precision, build, world.device, name), clock=clock)
+    options |= getattr(build, "options", {})
     with _Lock(world, folder / "stats.jsonl"):
         world.alone(lambda: _same_options(folder / f"options-{name}.json", options))
         lap = stopwatch(clock)

@@ -133,7 +133,7 @@ def _grow(desk: Desk, body: dict[str, Any]) -> Snapshot:
     if "region" in body:
         item = desk.item(body)
         return desk.changed(item, _joined(item, region))
-    where = f"x {number(body, 'x_mm'):.0f}, y {number(body, 'y_mm'):.0f} mm on plane {plane}"
+    where = f"x {number(body, 'x_mm'):.0f}, y {number(body, 'y_mm'):.0f} mm in {planes_words(plane, plane)}"
     why = f"grown from {where}: at least {100 * share:g} % of the highest value there"
     return desk.with_new((_dressed(region, {"kind": "hot"} | body, why), "grown", None))
 
@@ -182,8 +182,8 @@ def _preset(desk: Desk, body: dict[str, Any]) -> Snapshot:
     name, plane = text(body, "name"), whole(body, "plane", 0, desk.loaded.shape[0] - 1)
     image = desk.loaded.image
     mask, kind, how = place(name, image.array[plane].numpy(), image.grid, desk.loaded.scan.region)
-    region = _on_planes(mask, plane, plane, name)
-    return desk.with_new((replace(region, kind=kind, why=f"preset on plane {plane}: {how}"), "preset", None))
+    region, why = _on_planes(mask, plane, plane, name), f"preset on {planes_words(plane, plane)}: {how}"
+    return desk.with_new((replace(region, kind=kind, why=why), "preset", None))
 
 
 OPS: dict[str, Callable[[Desk, dict[str, Any]], Snapshot]] = {
