@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 from allpet.errors import AllpetError
 from allpet.generation import SCAN_KINDS
 from allpet.io import writable
+from allpet.io.place import not_an_input
 from allpet.terminal import (
     StorePath,
     as_image,
@@ -28,6 +29,9 @@ from allpet.terminal import (
 In = Positional[Annotated[StorePath, arg(metavar="IN")]]
 Task = Positional[Annotated[str, arg(metavar="TASK")]]
 REGION_FILES = (("-regions", ".json"), ("-audit", ".jsonl"))
+IMAGES = ("-mumap", "-retention", "-image", "-image-std", "-image-change")
+BESIDE = (("-std", None), ("-second", None), *((suffix, ".nii.gz") for suffix in IMAGES))
+"""What a task may write beside its result, and the ending where it is another."""
 
 
 def regions_for(path: Path, scan: Any) -> Any:
@@ -91,11 +95,14 @@ class Apply:
             raise AllpetError(f"task '{self.task}' is unknown; known: {', '.join(TASKS)}")
         writable(self.out, SCAN_KINDS)
 
-        from allpet.io import read
+        from allpet.io import DATASET, kind_of, read
         from allpet.model import AllPET
-        from allpet.save import save
+        from allpet.save import check_storable, remove_outdated, save
         from allpet.scan import Image
 
+        beside = [beside_name(self.out, suffix, kind) for suffix, kind in (*BESIDE, *REGION_FILES)]
+        for path in (self.out, *beside):
+            not_an_input(path, self.source, self.ct, self.roi)
         how = in_blocks(self.workers, self.scheduler, default=1)
         known = given(
             dose_fraction=self.dose_fraction,
@@ -109,6 +116,8 @@ class Apply:
             self._run_in_blocks(known, how)
             return
         scan = as_scan(self.source, read(self.source))
+        if kind_of(self.out) == DATASET:
+            check_storable(scan, self.out)
         if self.neighbours is not None:
             scan = replace(scan, neighbours=self.neighbours)
         if self.ct is not None:
@@ -128,6 +137,7 @@ class Apply:
             path = beside_name(self.out, suffix, ".nii.gz" if isinstance(value, Image) else None)
             save(value, path, self.seed, model_hash)
             print(path)
+        remove_outdated(beside_name(self.out, *one) for one in BESIDE if outputs.get(one[0]) is None)
         if self.roi is not None:
             from allpet.report.attended import write_region_table
 

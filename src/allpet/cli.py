@@ -5,10 +5,14 @@ A bad input ends with one line on stderr and exit code 2; nothing half-written s
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -258,14 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"allpet {__version__}")
         return 0
     about = f"allpet {__version__}: a small foundation model for PET in the projection domain. For research only."
-    chosen: Any = Command
-    command: Any = tyro.cli(
-        chosen,
-        prog="allpet",
-        description=about,
-        args=arguments,
-        config=STYLE,
-    )
+    command = _parsed(arguments, about)
     running = RUNNING.set(recorded(arguments))
     try:
         command.run()
@@ -287,6 +284,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         RUNNING.reset(running)
     return 0
+
+
+def _parsed(arguments: Sequence[str], about: str) -> Any:
+    """The command that is meant; a usage error is one line, like any other bad input."""
+    chosen: Any = Command
+    told = io.StringIO()
+    try:
+        with redirect_stderr(told):
+            return tyro.cli(chosen, prog="allpet", description=about, args=arguments, config=STYLE)
+    except SystemExit as ended:
+        if ended.code:
+            _fail(usage_line(told.getvalue()))
+        raise
+
+
+def usage_line(box: str) -> str:
+    """What a box of tyro's says, in a sentence: its first paragraph, and where there is help."""
+    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:-1]]
+    said = " ".join(takewhile(bool, lines)).rstrip(".")
+    helps = [found[1] for line in lines if (found := re.search(r"(?:run|see) (\S.*--help)$", line))]
+    return f"{said}; see {helps[-1] if helps else 'allpet --help'}"
 
 
 def _out_of_memory(error: Exception) -> bool:

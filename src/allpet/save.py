@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -31,29 +33,60 @@ def save(value: Scan | Image, path: Place, seed: int | None = None, model_hash: 
 
     facts = provenance(seed=seed, model_hash=model_hash)
     if isinstance(value, Scan) and kind_of(path) == DATASET:
-        from allpet.io.store import write_store
-
-        dataset = as_dataset(value, path, {"provenance": facts, **({} if seed is None else {"seed": seed})})
-        if isinstance(path, Remote):
-            _put(dataset, path)
-        else:
-            write_store(dataset, path)
+        put_dataset(as_dataset(value, path, {"provenance": facts, **({} if seed is None else {"seed": seed})}), path)
         return
     if isinstance(path, Remote):
         raise AllpetError(f"{path}: only a dataset store (.zarr) can be written to a URL; write it to a file")
     write(replace(value, header={**value.header, HEADER_KEY: json.dumps(facts)}), path)
 
 
-def _put(dataset: Dataset, path: Remote) -> None:
-    """A data set in memory as a store at a URL."""
+def put_dataset(dataset: Dataset, path: Place) -> None:
+    """Write a data set in memory as a store, on disk or at a URL; errors as :func:`allpet.io.store.write_store`."""
     from allpet.io.build import build_store
     from allpet.io.hashes import digest
+    from allpet.io.store import write_store
+
+    if not isinstance(path, Remote):
+        write_store(dataset, path)
+        return
 
     def rows(first: int, stop: int) -> dict[str, np.ndarray]:
         return {name: values[first:stop] for name, values in dataset.arrays.items()}
 
     key = {name: digest(np.ascontiguousarray(values).tobytes()) for name, values in dataset.arrays.items()}
     build_store(path, len(dataset), dataset.beam, dataset.attributes, rows, 1, resume_key=key)
+
+
+def check_storable(scan: Scan, path: Place) -> None:
+    """Refuse raw ring geometry, which a store has no place for.
+
+    Raises
+    ------
+    AllpetError : see above.
+    """
+    if not isinstance(scan.geometry, ParallelBeam):
+        raise AllpetError(f"{path}: a dataset store holds evenly spaced sinograms; write this scan as .hs")
+
+
+def remove_outdated(paths: Iterable[Place]) -> None:
+    """Remove what an earlier call of ours has left at these paths, so that nothing old lies beside a new result."""
+    from allpet.io import DATASET, kind_of, read
+
+    for path in paths:
+        if isinstance(path, Remote) or not path.exists():
+            continue
+        try:
+            if kind_of(path) == DATASET:
+                from allpet.io.store import open_store
+
+                ours = HEADER_KEY in open_store(path).attributes
+            else:
+                ours = HEADER_KEY in read(path).header
+        except AllpetError:
+            continue
+        if ours:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            path.with_suffix(".s").unlink(missing_ok=True) if path.suffix == ".hs" else None
 
 
 def as_dataset(scan: Scan, path: Place, attributes: dict[str, Any]) -> Dataset:
@@ -64,8 +97,8 @@ def as_dataset(scan: Scan, path: Place, attributes: dict[str, Any]) -> Dataset:
     ------
     AllpetError : raw ring geometry, or an ideal projection with missing bins, which a store has no place for.
     """
-    if not isinstance(scan.geometry, ParallelBeam):
-        raise AllpetError(f"{path}: a dataset store holds evenly spaced sinograms; write this scan as .hs")
+    check_storable(scan, path)
+    assert isinstance(scan.geometry, ParallelBeam)
     if scan.unit != COUNTS and scan.normalisation is not None:
         raise AllpetError(f"{path}: a dataset store holds ideal projections without gaps; write this scan as .hs")
     arrays: dict[str, np.ndarray] = {"sinogram": scan.sinogram.numpy()}

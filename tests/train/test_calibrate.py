@@ -24,7 +24,7 @@ def test_factors_are_those_of_the_planes_at_each_level():
     planes = [torch.full((10,), value) for value in (8.0, 2.0, 4.0, -1.0)]  # errors go with the level
     off = Off(level, planes, planes) + Off(level[:0], [], [])
     assert off.factors("image") == {"image": pytest.approx(8.0 / NORMAL), "sinogram": pytest.approx(8.0 / NORMAL)}
-    many = Off(level.repeat(10), planes * 10, [torch.zeros(0)] * 40).by_level("mumap")
+    many = Off(level.repeat(10), planes * 10, [torch.zeros(0)] * 40).by_level("mumap", KNOTS)
     assert many["log_level"] == sorted(many["log_level"]) and len(many["log_level"]) == 40 // LEAST < KNOTS
     assert many["mumap"] == sorted(many["mumap"]) and many["mumap"][-1] == pytest.approx(8.0 / NORMAL)
     assert many["sinogram"] == [1.0] * (40 // LEAST)  # nothing was looked at
@@ -42,7 +42,7 @@ def test_a_calibrated_model_knows_its_errors_and_what_is_usual(tmp_path):
     for task, factors in again.config["calibration"].items():
         by_words, image = factors.pop("by_words"), "mumap" if task == "attenuation" else "image"
         assert set(factors) == {image, "sinogram"} and all(0 < value < 1e4 for value in factors.values())
-        assert set(by_words) == {*SAID[task], "any"}
+        assert set(by_words) == SAID[task] | ({"any"} if task == "low-dose" else set())
         for knots in by_words.values():
             assert set(knots) == {"log_level", image, "sinogram"}
             assert all(0 < value < 1e4 for value in (*knots[image], *knots["sinogram"]))

@@ -97,11 +97,24 @@ def writable(path: Place, kinds: tuple[str, ...]) -> None:
     ------
     AllpetError : see above.
     """
-    kind = kind_of(path, writing=not path.name.lower().endswith(".zarr"))  # a store is what save() writes
+    name = path.name.lower()
+    if not name.endswith((*_ENDINGS, ".dicom")) and not _holds_dicom(path, writing=True):
+        known = [
+            ending for ending, entry in _ENDINGS.items() if entry[0] in kinds and (entry[2] or entry[0] == DATASET)
+        ]
+        raise AllpetError(f"{path}: its ending stands for no format; this writes {', '.join(known)}")
+    kind = kind_of(path, writing=not name.endswith(".zarr"))  # a store is what save() writes
     if kind not in kinds:
         raise AllpetError(f"{path}: its ending stands for {kind}; this writes {' or '.join(kinds)}")
     if not isinstance(path, Remote) and not path.absolute().parent.is_dir():
         raise AllpetError(f"{path}: folder '{path.parent}' does not exist; create it first")
+    if kind == SINOGRAM and not isinstance(path, Remote):
+        from allpet.io.interfile import part_of
+
+        if whole := part_of(path):
+            raise AllpetError(
+                f"{path}: would be read as a part of {whole.name}, which lies beside it; name it otherwise"
+            )
 
 
 def write(what: Scan | Image, path: Path | str) -> None:

@@ -15,10 +15,13 @@ from allpet.geometry import ParallelBeam
 from allpet.io import DATASET, IMAGE, LIST_MODE, PETSIRD, kind_of, read
 from allpet.io.files import replacing
 from allpet.io.images import UNKNOWN_UNIT
+from allpet.io.place import not_an_input
 from allpet.io.remote import Place, place_of
+from allpet.io.store import open_store
 from allpet.provenance import provenance
-from allpet.save import HEADER_KEY, save
+from allpet.save import HEADER_KEY, put_dataset, save
 from allpet.scan.core import FACTORS, Acquired, Image, Scan
+from allpet.scan.dataset import Dataset
 from allpet.scan.units import ACTIVITY, COUNTS, HU, MU
 
 
@@ -55,8 +58,7 @@ def convert(
     source, target = kind_of(src), kind_of(dst)
     if isinstance(src, Path) and not src.exists():
         raise AllpetError(f"{src}: does not exist; give an existing file")
-    if src == dst or (isinstance(src, Path) and isinstance(dst, Path) and dst.exists() and src.samefile(dst)):
-        raise AllpetError(f"{dst}: is the input itself; name another output")
+    not_an_input(dst, src)
     if target in (LIST_MODE, PETSIRD):
         raise AllpetError(f"{dst}: list mode cannot be written; use .hs")
     if (source == IMAGE) != (target == IMAGE):
@@ -67,13 +69,18 @@ def convert(
     if source != LIST_MODE:
         if span is not None or start_s is not None or stop_s is not None:
             raise AllpetError(f"{src}: span and times are for list mode in .l files; leave them out")
+        if source == target == DATASET and not (to_mu or to_suv):
+            return _copy(src, dst)
         value = read(src)
         if to_mu and to_suv:
             raise AllpetError(f"{src}: cannot become a mu map and SUV at once; choose one")
         save(_mu(src, value) if to_mu else _to_suv(src, value) if to_suv else value, dst)
+        notes = []
         if isinstance(value, Scan) and value.dynamic is not None and target != DATASET:
-            return (f"dynamic frames are left out: {dst.name} holds one frame; a .zarr keeps them all",)
-        return ()
+            notes.append(f"dynamic frames are left out: {dst.name} holds one frame; a .zarr keeps them all")
+        if source == DATASET and "observed" in open_store(src):
+            notes.append(f"{dst.name} holds what was measured; the truth beside it stays in {src.name}")
+        return tuple(notes)
     if to_mu or to_suv:
         raise AllpetError(f"{src}: is {source}; only an image becomes a mu map or SUV")
     from allpet.io.listmode import read_listmode
@@ -84,6 +91,14 @@ def convert(
     if not dst.name.lower().endswith(".hs"):
         raise AllpetError(f"{dst}: span 1 is written as .hs only; name such a file")
     _span1(Path(str(src)), Path(str(dst)), start_s, stop_s)
+    return ()
+
+
+def _copy(src: Place, dst: Place) -> tuple[str, ...]:
+    """A store as it is, with all of its arrays and attributes."""
+    store = open_store(src)
+    arrays = {name: store.rows(name) for name in store}
+    put_dataset(Dataset(arrays, store.beam, dict(store.attributes)), dst)
     return ()
 
 

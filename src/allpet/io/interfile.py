@@ -59,6 +59,10 @@ def stir_views(planes: np.ndarray) -> np.ndarray:
     return np.concatenate([planes[..., :1, :], planes[..., :0:-1, ::-1]], axis=-2)
 
 
+MOST = 1.001
+"""Largest attenuation factor, for rounding."""
+
+
 def read_sinogram(path: Path | str) -> Scan:
     """Read an Interfile sinogram with the factors beside it.
 
@@ -84,6 +88,11 @@ def read_sinogram(path: Path | str) -> Scan:
                     f"{beside}: its size or geometry differs from that of {path.name}; it must be the same"
                 )
             factors[name] = _read_planes(other, geometry, planes)
+            if name == "attenuation" and (most := float(factors[name].max())) > MOST:
+                raise AllpetError(
+                    f"{beside}: attenuation reaches {most:.4g}; factors exp(-A mu) are at most 1 (STIR's "
+                    "correction factors are 1 over these)"
+                )
     known, used = acquired(header)
     scanner = find_scanner(known["scanner"] or "")
     if "normalisation" not in factors and isinstance(geometry, RingBeam) and geometry.block:
@@ -114,6 +123,15 @@ def _plane_mm(header: Header, stored: Segments) -> float:
     if plane_mm <= 0:
         raise header.fail(f"has planes {plane_mm} mm apart; the distance must be positive")
     return plane_mm
+
+
+def part_of(path: Path) -> Path | None:
+    """``X.hs``, if it exists, of a path such as ``X-attenuation.hs`` or ``X_randoms.hs``, which is read with it."""
+    for name in FACTORS:
+        if path.stem.endswith((f"-{name}", f"_{name}")):
+            whole = path.with_name(path.stem[: -len(name) - 1] + path.suffix)
+            return whole if whole.is_file() else None
+    return None
 
 
 def companion(path: Path, name: str, mark: str = "-") -> Path:

@@ -156,3 +156,18 @@ def _lock(handle: int) -> bool:
     except (ImportError, OSError):
         return True
     return True
+
+
+def not_an_input(out: Place, *inputs: Place | None) -> None:
+    """Refuse to write over a file that is read.
+
+    Raises
+    ------
+    AllpetError : `out` is one of the inputs, under whatever name.
+    """
+    for one in inputs:
+        same = one == out
+        if isinstance(one, Path) and isinstance(out, Path) and one.exists() and out.exists():
+            same = out.samefile(one)
+        if one is not None and same:
+            raise AllpetError(f"{out}: is the input itself; name another output")

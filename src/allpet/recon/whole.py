@@ -97,6 +97,8 @@ def reconstruct(
         raise AllpetError("planes cannot be summed before a mumap is known for each; leave out group or mumap")
     if group > len(scan):
         raise AllpetError(f"group is {group}; the scan has {len(scan)} planes")
+    if epsilon is not None and epsilon < 0:
+        raise AllpetError(f"epsilon is {epsilon:g}; it must be 0 or more")
     if across and beta == 0:
         raise AllpetError("neighbours across planes are for the prior; give a beta above 0")
     scan = _with_background(scan if group == 1 else sum_planes(scan, group))

@@ -56,8 +56,16 @@ def scores(value: Scan | Image, truth: Scan | Image | None, data_range: float | 
 
 
 def consistency(planes: torch.Tensor, beam: ParallelBeam) -> dict[str, torch.Tensor]:
-    """Mirror seam, moment residual and range residual per sinogram."""
+    """Mirror seam, moment residual and range residual per sinogram.
+
+    Raises
+    ------
+    AllpetError : a single view, which has no neighbour.
+    """
     from allpet.project import Projector
+
+    if beam.views < 2:
+        raise AllpetError("there is one view; consistency is between views, of which at least 2 are needed")
 
     size = min(beam.bins, LARGEST_GRID)
     projector = Projector(beam, ImageGrid(size, beam.fov_mm / size))

@@ -17,9 +17,26 @@ FACTORS = ("attenuation", "background", "normalisation", "delayeds", "randoms")
 """Arrays of a scan that lie beside its sinogram, same shape."""
 
 
+def as_float32(name: str, value: Any) -> torch.Tensor:
+    """Numbers as a float32 tensor, however they lie in memory: reversed, big endian, read-only.
+
+    Raises
+    ------
+    AllpetError : no real numbers.
+    """
+    if torch.is_tensor(value) and not value.is_complex():
+        return value.to(torch.float32)
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf":
+            raise TypeError
+        return torch.from_numpy(np.ascontiguousarray(array, np.float32))
+    except (TypeError, ValueError):
+        raise AllpetError(f"{name} holds no real numbers; give an array of them") from None
+
+
 def _as_planes(name: str, value: Any, shape: tuple[int, ...] | None = None) -> torch.Tensor:
-    array = torch.as_tensor(np.asarray(value) if not torch.is_tensor(value) else value)
-    array = array.to(torch.float32)
+    array = as_float32(name, value)
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3:
@@ -198,8 +215,7 @@ class Image(Acquired):
     plane_mm: float = 1.0
 
     def __post_init__(self) -> None:
-        array = torch.as_tensor(np.asarray(self.array) if not torch.is_tensor(self.array) else self.array)
-        array = array.to(torch.float32)
+        array = as_float32("image", self.array)
         self.array = array[None] if array.ndim == 2 else array
         if tuple(self.array.shape[1:]) != self.grid.shape:
             size = self.grid.size

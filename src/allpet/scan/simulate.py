@@ -207,6 +207,7 @@ def make_plan(
     ------
     AllpetError : an unknown word, a value out of range, options that do not go together, a file that is wrong.
     """
+    region = region.lower()
     for name, value, known in (
         ("region", region, REGIONS),
         ("split", split, SPLITS),

@@ -48,5 +48,7 @@ def run(task: str, model: AllPET, scan: Scan, **options: Any) -> Result:
             takes = [other for other, function in TASKS.items() if name in inspect.signature(function).parameters]
             hint = f"it is for {', '.join(takes)}" if takes else f"it takes {', '.join(known)}"
             raise AllpetError(f"task {task} does not take '{name.replace('_', '-')}'; {hint}")
+    if (seed := options.get("seed")) is not None and seed < 0:
+        raise AllpetError(f"seed is {seed}; it must not be negative")
     result: Result = TASKS[task](model, scan, **options)
     return result

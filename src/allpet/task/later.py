@@ -29,6 +29,7 @@ from allpet.task.planes import (
     begin,
     calibration_for,
     check_samples,
+    first_tracer,
     parts,
     question,
     working_beam,
@@ -139,7 +140,7 @@ def convert(
         scan,
         tracer=wanted,
         isotope=TRACERS[wanted].isotope.name,
-        counts_per_unit=calibration_for(scan, words.tracer, wanted),
+        counts_per_unit=calibration_for(scan, first_tracer(scan) or words.tracer, wanted),
         injected_mbq=None,
         start_s=None,
     )

@@ -60,18 +60,51 @@ def begin(task: str, model: AllPET, scan: Scan, prompt: str | None, notes: list[
         notes.append("no background (randoms, scatter) is known: all counts are taken for trues")
     if in_touch(scan):
         notes.append(f"planes are restored together with their neighbours, {scan.plane_mm:g} mm apart")
-    tracers, _, rest = (scan.tracer or "").partition(" + ")
-    words = Words(tracers or None, rest or None, scan.region)
+    first, _, second = (scan.tracer or "").partition(" + ")
+    words = Words(first or None, second or None, scan.region)
+    if second and not prompt and task != "separate":
+        notes.append(f"the scan is of two tracers, {scan.tracer}: {task} knows one at a time, so none is told")
+        words = Words(None, None, scan.region)
     if prompt:
-        first, plus, second = prompt.partition("+")
-        if plus:
-            tail = model.parse(second.strip())
-            head = model.parse(f"{first.strip()} {tail.region}")
-            words = Words(head.tracer, tail.tracer, tail.region)
-        else:
-            said = model.parse(prompt)
-            words = Words(said.tracer, None, said.region)
+        words = _words_of(task, model, prompt)
+        said = words.tracer if words.to is None else f"{words.tracer} + {words.to}"
+        for name, written, told in (("tracer", scan.tracer, said), ("region", scan.region, words.region)):
+            if written and told and set(written.split(" + ")) != set(told.split(" + ")):
+                notes.append(
+                    f"the scan says {written}, the prompt {told}: the prompt is gone by, the file keeps its {name}"
+                )
+        alone = words.tracer in TRACERS and words.to is None
+        isotope = TRACERS[words.tracer].isotope.name if alone and words.tracer else None
+        scan = replace(
+            scan,
+            tracer=scan.tracer or said,
+            region=scan.region or words.region,
+            isotope=scan.isotope or (None if scan.tracer else isotope),
+        )
     return scan, words
+
+
+def _words_of(task: str, model: AllPET, prompt: str) -> Words:
+    """The words of a prompt.
+
+    Raises
+    ------
+    AllpetError : a word that the model does not know; two tracers for a task that takes one.
+    """
+    first, plus, second = prompt.partition("+")
+    if not plus:
+        said = model.parse(prompt)
+        return Words(said.tracer, None, said.region)
+    if task != "separate":
+        raise AllpetError(f"prompt '{prompt}' names two tracers; {task} takes one (separate takes two)")
+    tail = model.parse(second.strip())
+    head = model.parse(f"{first.strip()} {tail.region}")
+    return Words(head.tracer, tail.tracer, tail.region)
+
+
+def first_tracer(scan: Scan) -> str | None:
+    """The tracer that a scan says, the first of two."""
+    return (scan.tracer or "").partition(" + ")[0] or None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from allpet.task.planes import (
     begin,
     calibration_for,
     check_samples,
+    first_tracer,
     parts,
     question,
 )
@@ -84,14 +85,11 @@ def separate(
     if not dynamic:
         notes.append("no dynamic frames: told apart by organs alone, which is far less certain")
     translator = model.translator_of("separate")
-    known: list[dict[str, Any]] = [
-        dict(
-            tracer=word,
-            isotope=TRACERS[word].isotope.name,
-            counts_per_unit=calibration_for(scan, words.tracer, word),
-        )
-        for word in (words.tracer, words.to)
-    ]
+    own = first_tracer(scan) or words.tracer  # whose activity and calibration the scan states
+    known: list[dict[str, Any]] = []
+    for word in (words.tracer, words.to):
+        facts = dict(tracer=word, isotope=TRACERS[word].isotope.name, counts_per_unit=calibration_for(scan, own, word))
+        known.append(facts if word == own else {**facts, "injected_mbq": None, "start_s": None})
     shown = replace(scan, **known[0])
     gather, pointed = (
         Gather(model, "separate", words, shown, images),

@@ -76,6 +76,8 @@ def adapt(
         data = pairs
     else:
         paths = [pairs] if isinstance(pairs, str | Path) else list(pairs)
+        if not paths:
+            raise AllpetError("no pairs are named; give at least one store (.zarr) or scan")
         data = _read_pairs(task, paths, base, seed)
     others = sorted(set(data.tasks) - {task})
     if others:

@@ -36,7 +36,8 @@ SAMPLES = 8
 PEOPLE_OF_WORDS = 36
 """People of each task, tracer and region behind the factors on standard deviations."""
 KNOTS, LEAST = 6, 12
-"""Most levels of counts that factors are fitted at, and people behind each at least."""
+"""Most levels of counts that factors of low dose, whose counts differ most, are fitted at, and people behind each at
+least."""
 
 
 def familiar(model: AllPET, people: int = PEOPLE, seed: int = 21, components: int = 64) -> Familiar:
@@ -93,10 +94,10 @@ class Off:
         """With which 90 % intervals cover 90 %; `name`: of the image's."""
         return {name: factor_of(self.image), "sinogram": factor_of(self.sinogram)}
 
-    def by_level(self, name: str) -> dict[str, list[float]]:
+    def by_level(self, name: str, knots: int) -> dict[str, list[float]]:
         """The same of a few levels, each of as many planes."""
         out: dict[str, list[float]] = {LEVELS: [], name: [], "sinogram": []}
-        for some in self.log_level.argsort().chunk(max(1, min(KNOTS, len(self.image) // LEAST))):
+        for some in self.log_level.argsort().chunk(max(1, min(knots, len(self.image) // LEAST))):
             rows = some.tolist()
             part = Off(self.log_level[some], [self.image[k] for k in rows], [self.sinogram[k] for k in rows])
             out[LEVELS].append(float(part.log_level.mean()))
@@ -124,8 +125,9 @@ def deviations(model: AllPET, people: int = PEOPLE_OF_WORDS, seed: int = 22) -> 
                 found[ANY] = found[ANY] + _unsaid(model, data) if ANY in found else _unsaid(model, data)
         said = [off for words, off in found.items() if words != ANY]
         whole = sum(said[1:], start=said[0])
-        found.setdefault(ANY, whole)
-        out[task] = {**whole.factors(name), BY_WORDS: {words: off.by_level(name) for words, off in found.items()}}
+        knots = KNOTS if task == "low-dose" else 1
+        by_words = {words: off.by_level(name, knots) for words, off in found.items()}
+        out[task] = {**whole.factors(name), BY_WORDS: by_words}
     return out
 
 

@@ -100,6 +100,8 @@ def train(
     if seed < 0:
         raise AllpetError(f"seed is {seed}; it must not be negative")
     folder = Path(out)
+    if isinstance(data, Sequence) and not len(data):
+        raise AllpetError("no data are named; give at least one store (.zarr)")
     samples = _samples(data, build, folder)
     folder.mkdir(parents=True, exist_ok=True)
     world = World.join(_device(device, build, name))
