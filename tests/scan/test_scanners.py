@@ -11,14 +11,14 @@ import pytest
 from allpet.errors import AllpetError
 from allpet.geometry import RingBeam
 from allpet.scan import scanners as module
-from allpet.scan.scanners import MMR, RingScanner, Scanner, find_scanner, load_scanners, presets, scanner
+from allpet.scan.scanners import MMR, find_scanner, load_scanners, presets, scanner
 
 PRESETS = tuple(presets())
 TEXT = files("allpet.scan").joinpath("scanners.toml").read_text(encoding="utf-8")
 
 
 def test_the_mmr_is_what_list_mode_and_stir_expect() -> None:
-    assert MMR == presets()["mMR"] and RingScanner is Scanner
+    assert MMR == presets()["mMR"]
     assert MMR.name == "Siemens mMR"
     assert MMR.aliases == ("siemens mmr", "mmr", "2008", "biograph_mmr", "biograph mmr")
     assert (MMR.rings, MMR.ring_mm, MMR.max_ring_difference, MMR.direct_planes) == (64, 4.0625, 60, 127)

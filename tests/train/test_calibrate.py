@@ -33,7 +33,6 @@ def test_factors_are_those_of_the_planes_at_each_level():
 def test_a_calibrated_model_knows_its_errors_and_what_is_usual(tmp_path):
     model = tiny()
     model.config["regions"], model.config["tracers"] = ["brain"], ["FDG", "DOPA"]
-    model.config["temperature"] = 3.0
     model.familiar = calibration.familiar(model, people=4, components=6)
     model.config["calibration"] = calibration.deviations(model, people=1)
     model.save_pretrained(tmp_path)

@@ -43,7 +43,7 @@ from allpet.io.header import Header, millimetres, parse_header
 from allpet.io.layout import INNER_AXES, KNOWN, Segments, axes, layout, sinogram_header
 from allpet.scan.core import FACTORS, Scan
 from allpet.scan.rebin import ring_pairs
-from allpet.scan.scanners import RingScanner, find_scanner
+from allpet.scan.scanners import Scanner, find_scanner
 from allpet.scan.units import COUNTS
 
 _IN_COUNTS = ("background", "delayeds", "randoms")
@@ -160,7 +160,7 @@ def _read_planes(header: Header, geometry: Geometry, planes: int) -> torch.Tenso
     return torch.from_numpy(out)
 
 
-def _missing(beam: RingBeam, stored: Segments, scanner: RingScanner | None) -> np.ndarray:
+def _missing(beam: RingBeam, stored: Segments, scanner: Scanner | None) -> np.ndarray:
     """0 in the detector gaps; elsewhere the ring pairs of a direct plane where the scanner tells, else 1."""
     live = beam.live().astype(np.float32)[None]
     if scanner is None or stored.plane_spacing == 1.0 or stored.planes != (scanner.direct_planes,):

@@ -14,7 +14,7 @@ from allpet.io.acquired import UNKNOWN_SCANNER, closing_text, opening_lines
 from allpet.io.header import OWN, Header, centimetres, millimetres, standard_key
 from allpet.scan.core import Scan
 from allpet.scan.rebin import segments
-from allpet.scan.scanners import RingScanner, find_scanner
+from allpet.scan.scanners import Scanner, find_scanner
 
 INNER_AXES = ("axial coordinate", "view", "tangential coordinate")
 
@@ -177,7 +177,7 @@ def _scale(value: float | torch.Tensor | None) -> float | str | None:
     return "{ " + ", ".join(repr(float(number)) for number in value) + " }"
 
 
-def segments_of(n: int, facts: dict[str, Any], scanner: RingScanner | None) -> Segments:
+def segments_of(n: int, facts: dict[str, Any], scanner: Scanner | None) -> Segments:
     """Segments to write: those the header remembers, all ring differences of a known scanner's direct planes, or one
     segment of ring difference 0."""
     if scanner is not None and n == scanner.direct_planes:
@@ -218,7 +218,7 @@ def _braces(numbers: tuple[int, ...]) -> str:
     return "{ " + ",".join(map(str, numbers)) + " }"
 
 
-def _scanner_lines(scan: Scan, stored: Segments, scanner: RingScanner | None, turned: Any) -> list[tuple[str, Any]]:
+def _scanner_lines(scan: Scan, stored: Segments, scanner: Scanner | None, turned: Any) -> list[tuple[str, Any]]:
     """Scanner parameters and bin size; a ring just outside the field of view where the scanner is unknown."""
     geometry = scan.geometry
     if isinstance(geometry, ParallelBeam):

@@ -25,7 +25,7 @@ from allpet.io.header import Header, parse_header
 from allpet.io.rawdata import data_path
 from allpet.scan.core import Scan
 from allpet.scan.rebin import direct_plane_of, ring_pairs
-from allpet.scan.scanners import RingScanner, find_scanner
+from allpet.scan.scanners import Scanner, find_scanner
 from allpet.scan.units import COUNTS
 
 CHUNK_WORDS = 1 << 20
@@ -69,7 +69,7 @@ class ListMode:
 
     header: Header
     data: Path
-    scanner: RingScanner
+    scanner: Scanner
     offset: int
     words: int
     dtype: np.dtype

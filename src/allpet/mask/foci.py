@@ -345,7 +345,7 @@ def _centres(smooth: np.ndarray, base: np.ndarray, body: Body, reach_mm: float, 
         seed = (int(rows[k]), int(columns[k]))
         window = _window(base.shape, seed, int(steps[-1]))
         limit = float(centre[k] + (1 - COLD_SHARE) * (rim[k] - centre[k]))
-        inner = _polygon(smooth[window].shape, seed, window, where[k], angles)
+        inner = _polygon(smooth[window].shape, seed, window, where[k])
         parts, _ = ndimage.label((smooth[window] <= limit) & inner)
         label = parts[seed[0] - window[0].start, seed[1] - window[1].start]
         if closed < 0.6 or label == 0:
@@ -360,7 +360,7 @@ def _centres(smooth: np.ndarray, base: np.ndarray, body: Body, reach_mm: float, 
 
 
 def _polygon(
-    shape: tuple[int, ...], seed: tuple[int, int], window: tuple[slice, slice], where: np.ndarray, angles: np.ndarray
+    shape: tuple[int, ...], seed: tuple[int, int], window: tuple[slice, slice], where: np.ndarray
 ) -> np.ndarray:
     """Pixels nearer to the seed than the rim is in their direction, bool `shape`."""
     down = np.arange(shape[0])[:, None] - (seed[0] - window[0].start)

@@ -45,7 +45,7 @@ def place(name: str, plane: np.ndarray, grid: ImageGrid, region: str | None) -> 
     AllpetError : a name that is unknown for this region, or a plane without a body.
     """
     if name == LESION:
-        return _hottest(plane, grid), "hot", "grown from the hottest voxel of the plane to 41 % of its value"
+        return _hottest(plane), "hot", "grown from the hottest voxel of the plane to 41 % of its value"
     known = [one for at in ([region] if region in table() else list(table())) for one in table()[at]]
     entry = next((one for one in known if one["name"] == name), None)
     if entry is None:
@@ -80,7 +80,7 @@ def in_mm(shape: dict[str, float], centre: tuple[float, float], half: tuple[floa
     }
 
 
-def _hottest(plane: np.ndarray, grid: ImageGrid) -> np.ndarray:
+def _hottest(plane: np.ndarray) -> np.ndarray:
     row, column = np.unravel_index(int(plane.argmax()), plane.shape)
     return grow(plane[None], (0, int(row), int(column)))[0].astype(np.float32)
 

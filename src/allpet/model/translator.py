@@ -24,6 +24,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from allpet.model.denoiser import plane_positions
 from allpet.model.moebius import PlaneConv, UNet
 from allpet.model.prompt import REGIONS, TASKS, TRACERS
 from allpet.model.words import Words
@@ -187,7 +188,7 @@ class Translator(nn.Module):
         """
         seen = views.stack()
         x = F.pixel_unshuffle(torch.sign(seen) * torch.log1p(seen.abs()), 2)
-        place = positions(x.shape[-1], x.device).expand(len(x), -1, -1, -1)
+        place = plane_positions(x.shape[-1], x.new_zeros(len(x)))
         vector = self.condition(question.told, question)
         x = torch.cat([x, place], dim=1).contiguous(memory_format=torch.channels_last)
         with autocast(x.device, self.precision):
@@ -210,10 +211,3 @@ def answer(image: torch.Tensor, change: torch.Tensor, more: torch.Tensor, questi
     low, attenuation, separate = (task == TASKS.index(name) + 1 for name in ("low-dose", "attenuation", "separate"))
     first = torch.where(low, corrected, torch.where(attenuation, mu, torch.where(separate, share * image, other)))
     return torch.stack([first, torch.where(separate, image - share * image, 0.0)], dim=1)
-
-
-def positions(size: int, device: torch.device) -> torch.Tensor:
-    """x, y and radius of every pixel, ``(3, size, size)`` in about [-1, 1]."""
-    axis = (torch.arange(size, device=device) - (size - 1) / 2) * (2 / size)
-    x, y = axis[None, :].expand(size, -1), -axis[:, None].expand(-1, size)
-    return torch.stack([x, y, (x.square() + y.square()).sqrt()])

@@ -59,9 +59,7 @@ class RelativeDifference:
 Cut = Any  # slices of the last axes, after an ellipsis
 
 
-def _pairs(
-    x: torch.Tensor, prior: RelativeDifference, inside: torch.Tensor | None
-) -> Iterator[tuple[torch.Tensor | float, Cut, Cut]]:
+def _pairs(prior: RelativeDifference, inside: torch.Tensor | None) -> Iterator[tuple[torch.Tensor | float, Cut, Cut]]:
     """For each direction: ``beta w`` (0 where one of the two is outside), and where the two of each pair lie."""
 
     def cut(step: int, first: bool) -> slice:
@@ -89,7 +87,7 @@ def penalty(x: torch.Tensor, prior: RelativeDifference, inside: torch.Tensor | N
     inside : 1 for pixels that count, 0 for others, ``(n, n)``; default all.
     """
     total = torch.zeros(x.shape[: -prior.axes], dtype=torch.float64, device=x.device)
-    for weight, one, other in _pairs(x, prior, inside):
+    for weight, one, other in _pairs(prior, inside):
         a, b = x[one], x[other]
         step = a - b
         share = step * step / _below(a, b, step, prior)
@@ -106,7 +104,7 @@ def slope_and_curvature(
     """
     gradient, curvature = torch.zeros_like(x), torch.zeros_like(x)
     eps = prior.epsilon
-    for weight, one, other in _pairs(x, prior, inside):
+    for weight, one, other in _pairs(prior, inside):
         a, b = x[one], x[other]
         step = a - b
         below = _below(a, b, step, prior)

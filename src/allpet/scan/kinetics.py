@@ -58,10 +58,6 @@ class Isotope:
         span = self.rate * (np.asarray(stop_s, float) - np.asarray(start_s, float)) / 60
         return self.decay(start_s) * exp_difference(np.stack(np.broadcast_arrays(-span, 0.0), axis=-1))
 
-    def counts_factor(self, start_s: ArrayLike, stop_s: ArrayLike) -> Floats:
-        """Mean number of positrons per s in the frame for each Bq at the reference time."""
-        return self.branching * self.mean_decay(start_s, stop_s)
-
     @property
     def range_scale_mm(self) -> float:
         """Scale a of the positron range's blur along one axis, ``e^(-|x|/a) / (2a)``, in mm.

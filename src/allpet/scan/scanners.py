@@ -71,8 +71,6 @@ class Scanner:
         return 2 * self.rings - 1
 
 
-RingScanner = Scanner
-
 _SIZES = {"aliases": None, "crystal_mm": 3, "energy_window_kev": 2}
 _MAY_BE_ZERO = ("depth_mm", "block", "max_ring_difference")
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from allpet.errors import AllpetError
 from allpet.scan.core import Acquired, Image
+from allpet.scan.kinetics import ISOTOPES
 from allpet.scan.units import ACTIVITY
 
 UNITS = {"weight": "SUV", "lean": "SUL", "lean-james": "SUL-James", "surface": "SUV-BSA"}
@@ -23,15 +24,15 @@ HALF_LIFE_S = {
     "11C": 20.385 * 60,
     "13N": 9.965 * 60,
     "15O": 122.24,
-    "18F": 109.77 * 60,
     "64Cu": 12.7 * 3600,
-    "68Ga": 67.71 * 60,
     "82Rb": 75.0,
     "89Zr": 78.4 * 3600,
     "124I": 100.2 * 3600,
+    **{name: 60 * isotope.half_life_min for name, isotope in ISOTOPES.items()},
 }
-"""Half-lives in s: C, N, O, F from the European Pharmacopoeia 5.7 (2008, after NNDC), 82Rb from the list of the Turku
-PET Centre, Cu, Zr, I from J Nucl Med 2022;63:649, table 3; 68Ga is the value this project uses throughout."""
+"""Half-lives in s: those of the project's own tracers as :mod:`allpet.scan.kinetics` has them; C, N, O from the
+European Pharmacopoeia 5.7 (2008, after NNDC), 82Rb from the list of the Turku PET Centre, Cu, Zr, I from J Nucl Med
+2022;63:649, table 3."""
 
 HALF_LIFE_KEY = "isotope gamma halflife (sec)"
 """Header key of the half-life that a file gives; it goes before the table."""

@@ -20,9 +20,10 @@ from torch.nn import functional as F
 from allpet.diffusion import BridgeScheduler, bridge_sample
 from allpet.io.files import replacing
 from allpet.model import AllPET
+from allpet.model.denoiser import plane_positions
 from allpet.model.moebius import PlaneConv, UNet
 from allpet.model.prompt import TASKS
-from allpet.model.translator import FRAMES, TOLD, Ask, Translator, Views, answer, positions
+from allpet.model.translator import FRAMES, TOLD, Ask, Translator, Views, answer
 from allpet.precision import autocast
 from allpet.report.tasks_table import case_rows, doubt, means_in_cells, ours, score
 from allpet.study.cases import CASES, Case
@@ -66,7 +67,7 @@ class BridgeNet(Translator):
         seen = views.stack()
         seen = torch.cat([torch.sign(seen) * torch.log1p(seen.abs()), state[:, None]], dim=1)
         x = F.pixel_unshuffle(seen, 2)
-        x = torch.cat([x, positions(x.shape[-1], x.device).expand(len(x), -1, -1, -1)], dim=1)
+        x = torch.cat([x, plane_positions(x.shape[-1], x.new_zeros(len(x)))], dim=1)
         level = (t / END).clamp_min(LEAST / END).log()[:, None]
         vector = self.condition(torch.cat([question.told, level / 2, (level / 2).square() - 1], dim=1), question)
         with autocast(x.device, self.precision):

@@ -182,8 +182,6 @@ def region_factor(model: AllPET, people: int = 24, seed: int = 23) -> float:
 def calibrate(folder: Path, people: int = PEOPLE_OF_WORDS, known: int = PEOPLE) -> None:
     """Write both into a model folder."""
     model = AllPET.from_pretrained(folder)
-    model.config.pop("temperature", None)
-    model.config.pop("spread_ratio_before", None)
     model.familiar = familiar(model, known)
     model.config["calibration"] = deviations(model, people)
     if model.focus is not None:
