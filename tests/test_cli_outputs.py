@@ -54,6 +54,7 @@ def test_inputs_are_not_written_over(pairs, model, tmp_path, capsys):
     save(Image(torch.full((1, 32, 32), 0.0096), ImageGrid(32, 8.0), "1/mm"), ct)
     words = ("apply", "attenuation", pairs, "--ct", ct, "--out", tmp_path / "out.hs", "--model", model)
     assert "is the input itself" in refused(capsys, *words)
+    assert "is the input itself" in refused(capsys, "recon", pairs, "--mumap", ct, "--out", ct)
 
 
 def test_a_result_is_not_named_like_a_part_of_another_scan(pairs, model, tmp_path, capsys):

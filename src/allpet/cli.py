@@ -25,6 +25,7 @@ from allpet.errors import AllpetError
 from allpet.evaluation import Evaluate, File
 from allpet.generation import Generate
 from allpet.io import writable
+from allpet.io.place import not_an_input
 from allpet.provenance import RUNNING, recorded
 from allpet.simulation import Out, Simulate
 from allpet.terminal import StorePath, as_image, as_scan
@@ -208,6 +209,7 @@ class Recon:
 
     def run(self) -> None:
         writable(self.out, ("image",))
+        not_an_input(self.out, self.source, self.mumap)
 
         from allpet.io import read
         from allpet.recon.whole import missing_factors, reconstruct

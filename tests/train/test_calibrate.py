@@ -6,7 +6,7 @@ import torch
 from allpet.model import AllPET
 from allpet.task import TASKS
 from allpet.train import calibrate as calibration
-from allpet.train.calibrate import KNOTS, LEAST, Off
+from allpet.train.calibrate import KNOTS, LEAST, Off, drawn_together
 from allpet.uncertainty import NORMAL
 from model_support import tiny
 
@@ -22,12 +22,34 @@ SAID = {
 def test_factors_are_those_of_the_planes_at_each_level():
     level = torch.tensor([3.0, 1.0, 2.0, 0.0])
     planes = [torch.full((10,), value) for value in (8.0, 2.0, 4.0, -1.0)]  # errors go with the level
-    off = Off(level, planes, planes) + Off(level[:0], [], [])
-    assert off.factors("image") == {"image": pytest.approx(8.0 / NORMAL), "sinogram": pytest.approx(8.0 / NORMAL)}
-    many = Off(level.repeat(10), planes * 10, [torch.zeros(0)] * 40).by_level("mumap", KNOTS)
-    assert many["log_level"] == sorted(many["log_level"]) and len(many["log_level"]) == 40 // LEAST < KNOTS
-    assert many["mumap"] == sorted(many["mumap"]) and many["mumap"][-1] == pytest.approx(8.0 / NORMAL)
-    assert many["sinogram"] == [1.0] * (40 // LEAST)  # nothing was looked at
+    off = Off("image", level, planes, planes) + Off("image", level[:0], [], [])
+    assert off.factors() == {"image": pytest.approx(8.0 / NORMAL), "sinogram": pytest.approx(8.0 / NORMAL)}
+    many = Off("mumap", level.repeat(10), planes * 10, [torch.zeros(0)] * 40).by_level(KNOTS)
+    assert len(many) == 40 // LEAST < KNOTS
+    found = drawn_together({"all": many})["all"]
+    assert found["log_level"] == sorted(found["log_level"])
+    assert found["mumap"] == sorted(found["mumap"]) and found["mumap"][-1] == pytest.approx(8.0 / NORMAL)
+    assert found["sinogram"] == [1.0] * len(many)  # nothing was looked at
+
+
+def test_factors_that_differ_by_chance_are_drawn_together_and_others_are_not():
+    rng = torch.Generator().manual_seed(0)
+
+    def people(scale: float, apart: float) -> list[Off]:
+        """Of 24 people, who differ from each other by `apart`."""
+        own = scale * torch.exp(apart * torch.randn(24, generator=rng))
+        errors = [one * torch.randn(400, generator=rng) for one in own]
+        return [Off("image", torch.zeros(24), errors, errors)]
+
+    def spread(found: dict) -> float:
+        return float(torch.tensor([one["image"][0] for one in found.values()]).log().std())
+
+    alike = {str(k): people(1.0, 0.8) for k in range(12)}
+    plain = float(torch.tensor([one[0].factors()["image"] for one in alike.values()]).log().std())
+    assert spread(drawn_together(alike)) < 0.5 * plain
+    unlike = {str(k): people(1.3**k, 0.1) for k in range(12)}
+    for words, one in drawn_together(unlike).items():
+        assert one["image"][0] == pytest.approx(unlike[words][0].factors()["image"], rel=0.03)
 
 
 def test_a_calibrated_model_knows_its_errors_and_what_is_usual(tmp_path):

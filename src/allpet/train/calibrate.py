@@ -7,8 +7,9 @@ validation people, and (2) what people look like in every region and tracer, for
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -35,6 +36,8 @@ MANY = (1e6, 5e6)
 SAMPLES = 8
 PEOPLE_OF_WORDS = 36
 """People of each task, tracer and region behind the factors on standard deviations."""
+GROUPS = 6
+"""Of people, that are left out in turn to see how uncertain a factor is."""
 KNOTS, LEAST = 6, 12
 """Most levels of counts that factors of low dose, whose counts differ most, are fitted at, and people behind each at
 least."""
@@ -79,31 +82,38 @@ def _people(
 class Off:
     """Errors over stated deviations of n planes, in all that sees the body; of the sinogram where it was looked at.
 
-    `log_level`: logarithm of the mean trues in a bin ``(n,)``.
+    `name`: of the image's factor; `log_level`: logarithm of the mean trues in a bin ``(n,)``.
     """
 
+    name: str
     log_level: torch.Tensor
     image: list[torch.Tensor]
     sinogram: list[torch.Tensor]
 
     def __add__(self, other: Off) -> Off:
         level = torch.cat([self.log_level, other.log_level])
-        return Off(level, self.image + other.image, self.sinogram + other.sinogram)
+        return replace(self, log_level=level, image=self.image + other.image, sinogram=self.sinogram + other.sinogram)
 
-    def factors(self, name: str) -> dict[str, float]:
-        """With which 90 % intervals cover 90 %; `name`: of the image's."""
-        return {name: factor_of(self.image), "sinogram": factor_of(self.sinogram)}
+    def values(self, key: str) -> list[torch.Tensor]:
+        """Of the sinogram, or of the image, whatever it is called."""
+        return self.sinogram if key == "sinogram" else self.image
 
-    def by_level(self, name: str, knots: int) -> dict[str, list[float]]:
-        """The same of a few levels, each of as many planes."""
-        out: dict[str, list[float]] = {LEVELS: [], name: [], "sinogram": []}
-        for some in self.log_level.argsort().chunk(max(1, min(knots, len(self.image) // LEAST))):
-            rows = some.tolist()
-            part = Off(self.log_level[some], [self.image[k] for k in rows], [self.sinogram[k] for k in rows])
-            out[LEVELS].append(float(part.log_level.mean()))
-            for key, value in part.factors(name).items():
-                out[key].append(value)
-        return out
+    def factors(self) -> dict[str, float]:
+        """With which 90 % intervals cover 90 %."""
+        return {key: factor_of(self.values(key)) for key in (self.name, "sinogram")}
+
+    def by_level(self, knots: int) -> list[Off]:
+        """The same in a few parts by their level, each of as many planes."""
+        parts = self.log_level.argsort().chunk(max(1, min(knots, len(self.image) // LEAST)))
+        return [
+            replace(
+                self,
+                log_level=self.log_level[some],
+                image=[self.image[k] for k in some.tolist()],
+                sinogram=[self.sinogram[k] for k in some.tolist()],
+            )
+            for some in parts
+        ]
 
 
 def deviations(model: AllPET, people: int = PEOPLE_OF_WORDS, seed: int = 22) -> dict[str, dict[str, Any]]:
@@ -117,7 +127,7 @@ def deviations(model: AllPET, people: int = PEOPLE_OF_WORDS, seed: int = 22) -> 
     model.config["calibration"] = {}
     out: dict[str, dict[str, Any]] = {}
     for task in TASKS:
-        name, found = image_of(task), dict[str, Off]()
+        found: dict[str, Off] = {}
         for data in _sets(model, task, people, seed):
             words, off = _off(model, data)
             found[words] = found[words] + off if words in found else off
@@ -125,10 +135,46 @@ def deviations(model: AllPET, people: int = PEOPLE_OF_WORDS, seed: int = 22) -> 
                 found[ANY] = found[ANY] + _unsaid(model, data) if ANY in found else _unsaid(model, data)
         said = [off for words, off in found.items() if words != ANY]
         whole = sum(said[1:], start=said[0])
-        knots = KNOTS if task == "low-dose" else 1
-        by_words = {words: off.by_level(name, knots) for words, off in found.items()}
-        out[task] = {**whole.factors(name), BY_WORDS: by_words}
+        any_other, knots = found.pop(ANY, None), KNOTS if task == "low-dose" else 1
+        by_words = drawn_together({words: off.by_level(knots) for words, off in found.items()})
+        if any_other is not None:
+            by_words[ANY] = drawn_together({ANY: any_other.by_level(knots)})[ANY]
+        out[task] = {**whole.factors(), BY_WORDS: by_words}
     return out
+
+
+def drawn_together(by_words: dict[str, list[Off]]) -> dict[str, dict[str, list[float]]]:
+    """Factors of every word at each of its levels, less what is noise in them.
+
+    A factor of few people is uncertain. Its logarithm is drawn to the mean of all words by the share that its variance
+    (jackknife over groups of people) has in it and in that of the words: the empirical Bayes estimate.
+    """
+    out: dict[str, dict[str, list[float]]] = {
+        words: {LEVELS: [float(off.log_level.mean()) for off in levels]} for words, levels in by_words.items()
+    }
+    image = next(iter(by_words.values()))[0].name
+    for key in (image, "sinogram"):
+        for words in out:
+            out[words][key] = []
+        for level in range(max(map(len, by_words.values()))):
+            mine = {words: levels[level].values(key) for words, levels in by_words.items() if len(levels) > level}
+            found = torch.tensor([math.log(max(factor_of(values), 1e-6)) for values in mine.values()])
+            noise = torch.tensor([_variance(values) for values in mine.values()])
+            between = (found.var(correction=0) - noise.mean()).clamp_min(0)
+            share = torch.where(noise > 0, between / (between + noise).clamp_min(1e-12), 1.0)
+            for words, value in zip(mine, found.mean() + share * (found - found.mean()), strict=True):
+                out[words][key].append(float(value.exp()))
+    return out
+
+
+def _variance(values: Sequence[torch.Tensor]) -> float:
+    """Of the logarithm of :func:`factor_of`, from leaving out groups of people in turn; 0 where they are too few."""
+    values = [one for one in values if len(one)]
+    if len(values) < 2 * GROUPS:
+        return 0.0
+    left = [[one for k, one in enumerate(values) if k % GROUPS != group] for group in range(GROUPS)]
+    logs = torch.tensor([math.log(max(factor_of(some), 1e-6)) for some in left])
+    return float((logs - logs.mean()).square().sum()) * (GROUPS - 1) / GROUPS
 
 
 def _sets(model: AllPET, task: str, people: int, seed: int) -> Iterator[Dataset]:
@@ -157,14 +203,14 @@ def _unsaid(model: AllPET, data: Dataset) -> Off:
     pairs = replace(pairs, question=replace(pairs.question, tracer=none, region=none))
     images = ratios(model.translator_of(task), pairs, restored=True)
     data = replace(data, attributes={**data.attributes, "prompt": {"task": task}})
-    return Off(pairs.question.log_level, images, _sinograms(model, data))
+    return Off(image_of(task), pairs.question.log_level, images, _sinograms(model, data))
 
 
 def _off(model: AllPET, data: Dataset) -> tuple[str, Off]:
     """What is said of a set of people, and how far off the model is; the sinogram of every second one."""
     pairs, task = PairSet.from_dataset(data, model.need("restorer")), str(data.prompt["task"])
     images = ratios(model.translator_of(task), pairs)
-    return words_of(pairs.question[:1]), Off(pairs.question.log_level, images, _sinograms(model, data))
+    return words_of(pairs.question[:1]), Off(image_of(task), pairs.question.log_level, images, _sinograms(model, data))
 
 
 def _sinograms(model: AllPET, data: Dataset) -> list[torch.Tensor]:
