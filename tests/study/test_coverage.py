@@ -35,12 +35,12 @@ def test_wide_intervals_cover_all_and_narrow_ones_nothing(factor, least, most, t
 
 def test_the_table_has_a_row_for_each_task_and_dose(monkeypatch, tmp_path):
     shown = [
-        {"coverage": 0.9, "sinogram": 0.8, "correlation": 0.5},
-        {"coverage": 0.7, "sinogram": 0.8, "correlation": 0.3},
+        {"coverage": 0.9, "pixels": 300.0, "sinogram": 0.8, "correlation": 0.5},
+        {"coverage": 0.7, "pixels": 100.0, "sinogram": 0.8, "correlation": 0.3},
     ]
     monkeypatch.setattr(coverage, "person", lambda *_: shown)
     monkeypatch.setattr(coverage, "patient", lambda *_: shown[0])
     write_patients(tmp_path)
     text = coverage.markdown(coverage.judge(tiny(), 2, 3, tmp_path))
-    assert "| low-dose 1/4 | 80.0 ± 5.8 | 80.0 ± 0.0 | 0.40 ± 0.06 | 4 |" in text
-    assert "| STS 1/100 | 90.0 ± 0.0 | 80.0 ± 0.0 | 0.50 ± 0.00 | 4 |" in text
+    assert "| low-dose 1/4 | 85.0 | 80.0 ± 5.8 | 80.0 ± 0.0 | 0.40 ± 0.06 | 4 |" in text
+    assert "| STS 1/100 | 90.0 | 90.0 ± 0.0 | 80.0 ± 0.0 | 0.50 ± 0.00 | 4 |" in text

@@ -109,13 +109,14 @@ def score(estimate: torch.Tensor, data: Dataset) -> list[dict[str, float]]:
 
 
 def doubt(model: AllPET, data: Dataset) -> dict[str, float]:
-    """Means over people of :func:`doubts`."""
-    return {name: float(np.nanmean(values)) for name, values in doubts(model, data).items()}
+    """Means over people of the coverage and the correlation of :func:`doubts`."""
+    found = doubts(model, data)
+    return {name: float(np.nanmean(found[name])) for name in ("coverage", "correlation")}
 
 
 def doubts(model: AllPET, data: Dataset) -> dict[str, list[float]]:
-    """Of every person: share of body pixels that 90 % intervals cover, and the correlation of deviation and absolute
-    error."""
+    """Of every person: share of body pixels that 90 % intervals cover, the correlation of deviation and absolute
+    error, and the number of these pixels."""
     task = str(data.prompt["task"])
     pairs = PairSet.from_dataset(data, model.need("restorer"))
     factor = temper(model, image_of(task), pairs.question)
@@ -124,12 +125,13 @@ def doubts(model: AllPET, data: Dataset) -> dict[str, list[float]]:
     spread = spread[:, 0] * factor
     right = pairs.target[:, 0].float()
     body = body_of(right, pairs.attenuation)
-    covered, follows = [], []
+    covered, follows, pixels = [], [], []
     for x, y, s, inside in zip(mean[:, 0], right, spread, body, strict=True):
         error, deviation = (x - y).abs()[inside], s[inside]
         covered.append(float((error <= NORMAL * deviation).float().mean()))
+        pixels.append(float(inside.sum()))
         follows.append(float(torch.corrcoef(torch.stack([error, deviation]))[0, 1]))
-    return {"coverage": covered, "correlation": follows}
+    return {"coverage": covered, "correlation": follows, "pixels": pixels}
 
 
 def evaluate_tasks(

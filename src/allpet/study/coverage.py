@@ -24,7 +24,12 @@ from allpet.study.data import DELAYS
 from allpet.task.planes import SAMPLES
 from allpet.uncertainty import NORMAL, SEEING, body_of, sinogram_ratios
 
-HEADS = {"coverage": "image: 90 % covers (%)", "sinogram": "sinogram: 90 % covers (%)", "correlation": "correlation"}
+HEADS = {
+    "pooled": "90 % covers, all body pixels (%)",
+    "coverage": "the same, mean of people (%)",
+    "sinogram": "sinogram, mean of people (%)",
+    "correlation": "deviation follows error",
+}
 
 
 def cases(tracers: Sequence[str], regions: Sequence[str]) -> dict[str, list[Case]]:
@@ -72,6 +77,7 @@ def patient(model: AllPET, truth: Truth, fraction: float, seed: int) -> dict[str
     error, deviation = (image - right).abs()[inside], deviation[inside]
     return {
         "coverage": float((error <= NORMAL * deviation).float().mean()),
+        "pixels": float(inside.sum()),
         "sinogram": float(off[sees].float().mean()),
         "correlation": float(torch.corrcoef(torch.stack([error, deviation]))[0, 1]),
     }
@@ -82,7 +88,8 @@ def judge(model: AllPET, people: int, seed: int, patients: Path | None = None) -
     rows: list[dict[str, Any]] = []
 
     def add(name: str, each: list[dict[str, float]]) -> None:
-        rows.append({"scans": name, "n": len(each), **mean_and_error(each)})
+        pooled = sum(one["coverage"] * one["pixels"] for one in each) / sum(one["pixels"] for one in each)
+        rows.append({"scans": name, "n": len(each), "pooled": pooled, **mean_and_error(each)})
 
     for name, several in cases(model.config["tracers"], model.config["regions"]).items():
         add(name, [one for case in several for one in person(model, case, people, seed)])
@@ -97,7 +104,8 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a Markdown table."""
     lines = ["| scans | " + " | ".join(HEADS.values()) + " | n |", "|---" * (len(HEADS) + 2) + "|"]
     for row in rows:
-        cells = [f"{100 * row[key]:.1f} ± {100 * row[key + '_se']:.1f}" for key in ("coverage", "sinogram")]
+        cells = [f"{100 * row['pooled']:.1f}"]
+        cells += [f"{100 * row[key]:.1f} ± {100 * row[key + '_se']:.1f}" for key in ("coverage", "sinogram")]
         cells.append(f"{row['correlation']:.2f} ± {row['correlation_se']:.2f}")
         lines.append(f"| {row['scans']} | {' | '.join(cells)} | {row['n']} |")
     return "\n".join(lines)
