@@ -9,10 +9,10 @@ import torch
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam, RingBeam
 from allpet.model.prompt import TASKS as WORDS
-from allpet.model.translator import WATER
 from allpet.recon.whole import reconstruct
 from allpet.scan import Image, Scan
 from allpet.scan.dynamic import Dynamic
+from allpet.scan.mumap import WATER
 from allpet.task import TASKS
 from allpet.task.attenuation import agreement
 from allpet.task.planes import GRAINS, begin, draws, smooth_noise

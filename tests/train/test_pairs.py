@@ -9,8 +9,8 @@ from allpet.errors import AllpetError
 from allpet.io.store import write_store
 from allpet.model.prompt import TASKS
 from allpet.model.restorer import Restorer
-from allpet.model.translator import WATER
 from allpet.project import Projector
+from allpet.scan.mumap import WATER
 from allpet.scan.simulate import simulate
 from allpet.train.pairs import PairSet, forgotten, moved
 

@@ -32,8 +32,6 @@ from allpet.precision import autocast
 
 FRAMES = 6
 """Dynamic frames that the network takes; others are brought to as many."""
-WATER = 0.0096
-"""Attenuation of water at 511 keV in 1/mm."""
 TOLD = ("level", "level2", "log_pitch", "log_delay", "has_mu", "has_frames")
 SECOND = ("separate",)
 """Tasks with a second result."""

@@ -8,9 +8,9 @@ import torch
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid
 from allpet.scan.core import Image
+from allpet.scan.mumap import LARGEST_MU, WATER
 from allpet.scan.units import HU
 
-LARGEST_MU = 0.05
 LOWEST_CT = -100.0
 
 
@@ -30,7 +30,7 @@ def check_mumap(mumap: Image) -> None:
     if low < -1e-6 or high > LARGEST_MU or high <= 0:
         raise AllpetError(
             f"mumap ranges from {low:.3g} to {high:.3g}; in 1/mm at 511 keV it must be 0 in air and below {LARGEST_MU} "
-            "(water 0.0096; 1/cm are ten times that)"
+            f"(water {WATER}; 1/cm are ten times that)"
         )
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from allpet.model.translator import WATER
 from allpet.report.figures import DIFFERENCE_MAP, SPREAD_MAP, Panel, difference_window, draw, image_panel, window_of
 from allpet.report.tasks_table import images_of, ours, plainly
+from allpet.scan.mumap import WATER
 from allpet.scan.units import UNCALIBRATED
 from allpet.study.cases import Case
 from allpet.task.rivals import net, share_of, truth

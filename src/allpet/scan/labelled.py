@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from allpet.errors import AllpetError
-from allpet.scan.mumap import hu_to_mu
+from allpet.scan.mumap import LARGEST_MU, WATER, hu_to_mu
 from allpet.scan.phantom import LABEL, LABELS, MU, Canvas, Lesion, Waves, draw_levels
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ def _row(path: Path, number: int, line: dict[str, str]) -> Row:
         known = ", ".join(name for name in LABELS if not name.startswith("lesion"))
         raise AllpetError(f"{where}: tissue '{tissue}' is unknown; known are {known}")
     gain, mu = _number(where, line, "gain", 1.0), _number(where, line, "mu", MU[tissue])
-    if mu > 0.05:
-        raise AllpetError(f"{where}: mu is {mu:g}; in 1/mm at 511 keV it lies below 0.05 (water 0.0096)")
+    if mu > LARGEST_MU:
+        raise AllpetError(f"{where}: mu is {mu:g}; in 1/mm at 511 keV it lies below {LARGEST_MU} (water {WATER})")
     return Row(float(match[1]), float(match[2] or match[1]), tissue, gain, mu)
 
 

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike
 
 from allpet.errors import AllpetError
 
+WATER, LARGEST_MU = 0.0096, 0.05
+"""Attenuation of water at 511 keV in 1/mm, and more than any tissue has."""
 WATER_PER_HU = 9.6e-6
 """1/mm for each (HU + 1000) below the break point: water is 0.0096 / mm."""
 

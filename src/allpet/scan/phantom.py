@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from allpet.scan.mumap import WATER
 from allpet.scan.tracers import TISSUES
 
 LABELS = ("air", *(name for name in TISSUES if name != "air"), "lesion", "lesion centre")
@@ -26,7 +27,7 @@ _LESION = 128
 MAX_LESIONS = (256 - _LESION) // 2
 
 # Linear attenuation coefficients at 511 keV in 1/mm (NIST XCOM mass coefficients times ICRU 44 densities).
-MU_SOFT = 0.0096
+MU_SOFT = WATER
 MU_FAT = 0.0090
 MU_LUNG = 0.0026
 MU_MARROW = 0.0112

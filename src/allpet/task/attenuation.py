@@ -9,11 +9,11 @@ import torch
 
 from allpet.geometry import ImageGrid
 from allpet.mask.region import Region
-from allpet.model.translator import WATER
 from allpet.project import Projector
 from allpet.recon.mumap import resample_mumap
 from allpet.scan.carry import Carrier
 from allpet.scan.core import Image, Scan
+from allpet.scan.mumap import WATER
 from allpet.scan.units import MU
 from allpet.task.gather import Gather
 from allpet.task.planes import (

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from allpet.io.samples import background_at
-from allpet.model.translator import WATER
 from allpet.project import Projector
 from allpet.recon import osem
 from allpet.scan.dataset import Dataset
+from allpet.scan.mumap import WATER
 from allpet.task.baselines import gaussian_strip
 
 Rival = Callable[[Dataset, Dataset], torch.Tensor]

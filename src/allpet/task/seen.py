@@ -11,9 +11,10 @@ from torch.nn import functional as F
 from allpet.geometry import ImageGrid
 from allpet.model.familiar import Look, features
 from allpet.model.restorer import gaussian_blur
-from allpet.model.translator import FRAMES, WATER, Views
+from allpet.model.translator import FRAMES, Views
 from allpet.project import Projector
 from allpet.recon.fbp import fbp
+from allpet.scan.mumap import WATER
 from allpet.task.later_frames import borrowed
 
 if TYPE_CHECKING:

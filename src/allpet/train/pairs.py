@@ -21,9 +21,10 @@ from allpet.io.samples import background_at
 from allpet.io.store import open_store
 from allpet.model.prompt import TASKS as WORDS
 from allpet.model.restorer import Restorer, gaussian_blur
-from allpet.model.translator import FRAMES, SECOND, WATER, Ask, Views, ask
+from allpet.model.translator import FRAMES, SECOND, Ask, Views, ask
 from allpet.scan.dataset import Dataset
 from allpet.scan.kinetics import ISOTOPES
+from allpet.scan.mumap import WATER
 from allpet.scan.tracers import TRACERS
 from allpet.scan.units import COUNTS, sigma_of
 from allpet.task.neighbours import half_of, restored_together
