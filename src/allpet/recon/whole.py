@@ -217,7 +217,10 @@ def _attenuation(mu: torch.Tensor, A: Projector, subsets: int) -> torch.Tensor:
 
 
 def _even_level(scan: Scan, beam: ParallelBeam) -> float:
-    """Counts/mm (or the scan's unit/mm) of a field of view filled evenly, unattenuated, with all that was measured."""
+    """Counts/mm (or the scan's unit/mm) of a field of view filled evenly, unattenuated, with all that was measured.
+
+    In planes that were summed the normalisation holds their attenuation, and so does the level.
+    """
     efficiency = 1.0 if scan.normalisation is None else float(scan.normalisation.mean(dtype=torch.float64))
     per_plane = beam.views * math.pi * beam.fov_mm**2 / 4 / beam.bin_mm * efficiency
     return float(scan.sinogram.sum(dtype=torch.float64).clamp_min(0)) / max(len(scan) * per_plane, 1e-30)

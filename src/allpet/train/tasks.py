@@ -114,7 +114,7 @@ class Tasks:
         return translation_loss(network, forgotten(moved(self.data[pick], rng), rng), self.attention)
 
     def held_out(self, network: Translator, rng: torch.Generator) -> float | None:
-        """The same on subjects kept apart, as they are."""
+        """The same on the first 256 pairs of subjects kept apart, as they are."""
         if not len(self.kept):
             return None
         parts = [self.kept[slice(k, k + 32)] for k in range(0, min(len(self.kept), 256), 32)]
