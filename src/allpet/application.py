@@ -137,7 +137,8 @@ class Apply:
             path = beside_name(self.out, suffix, ".nii.gz" if isinstance(value, Image) else None)
             save(value, path, self.seed, model_hash)
             print(path)
-        remove_outdated(beside_name(self.out, *one) for one in BESIDE if outputs.get(one[0]) is None)
+        others = [beside_name(self.out, *one) for one in BESIDE if outputs.get(one[0]) is None]
+        remove_outdated(others, "allpet apply")
         if self.roi is not None:
             from allpet.report.attended import write_region_table
 

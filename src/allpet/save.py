@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,25 +69,34 @@ def check_storable(scan: Scan, path: Place) -> None:
         raise AllpetError(f"{path}: a dataset store holds evenly spaced sinograms; write this scan as .hs")
 
 
-def remove_outdated(paths: Iterable[Place]) -> None:
-    """Remove what an earlier call of ours has left at these paths, so that nothing old lies beside a new result."""
+def remove_outdated(paths: Iterable[Place], command: str) -> None:
+    """Remove what an earlier call of a command of ours has left at these paths, so that nothing old lies beside a new
+    result; what another command has made there stays."""
+    for path in paths:
+        if isinstance(path, Remote) or not path.exists() or not _made_by(path).startswith(command):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        if path.suffix == ".hs":
+            path.with_suffix(".s").unlink(missing_ok=True)
+
+
+def _made_by(path: Path) -> str:
+    """The command that made a file, as it says; nothing for files that cannot be read or do not say."""
     from allpet.io import DATASET, kind_of, read
 
-    for path in paths:
-        if isinstance(path, Remote) or not path.exists():
-            continue
-        try:
-            if kind_of(path) == DATASET:
-                from allpet.io.store import open_store
+    try:
+        if kind_of(path) == DATASET:
+            from allpet.io.store import open_store
 
-                ours = HEADER_KEY in open_store(path).attributes
-            else:
-                ours = HEADER_KEY in read(path).header
-        except AllpetError:
-            continue
-        if ours:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-            path.with_suffix(".s").unlink(missing_ok=True) if path.suffix == ".hs" else None
+            facts = open_store(path).attributes.get(HEADER_KEY, {})
+        else:
+            facts = json.loads(read(path).header.get(HEADER_KEY, "{}"))
+        return str(facts.get("command", ""))
+    except (AllpetError, ValueError, AttributeError):
+        return ""
 
 
 def as_dataset(scan: Scan, path: Place, attributes: dict[str, Any]) -> Dataset:
