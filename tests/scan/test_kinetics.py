@@ -199,7 +199,6 @@ def test_decay(name: str, half_life_s: float) -> None:
     mean, _ = quad(lambda t: 2 ** (-t / half_life_s), 3600, 4200, epsrel=1e-12)
     assert isotope.mean_decay(3600, 4200) == pytest.approx(mean / 600, rel=1e-10)
     assert isotope.mean_decay(3600, 3600) == pytest.approx(2 ** (-3600 / half_life_s))
-    assert isotope.counts_factor(0, 60) == pytest.approx(isotope.branching * float(isotope.mean_decay(0, 60)))
 
 
 def test_positron_range_has_its_mean_distance() -> None:

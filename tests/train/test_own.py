@@ -35,7 +35,7 @@ def test_the_two_parts_of_the_counts_are_independent_and_unbiased(scans: list[Sc
     ratio = data.observed.sum((1, 2)) / 0.25 / data.sinogram.sum((1, 2))
     assert np.abs(ratio - 1).max() < 0.01
     flat = scans[0].planes(slice(0, 1))
-    flat = replace(flat, sinogram=torch.full_like(flat.sinogram, 40.0), background=None)
+    flat = replace(flat, sinogram=torch.full_like(flat.sinogram, 40.0), background=None, randoms=None)
     same = own_pairs("low-dose", [flat], size=(96, 80), dose_fraction=0.5, seed=3)
     low, rest = same.observed[0].ravel() / 0.5, same.sinogram[0].ravel()
     assert abs(np.corrcoef(low, rest)[0, 1] + 1) < 1e-6  # given all counts, what one part has the other lacks
@@ -130,6 +130,6 @@ def test_what_cannot_be_pairs_says_so(scans: list[Scan]):
     with pytest.raises(AllpetError, match="attenuation factors"):
         own_pairs("attenuation", [replace(one, attenuation=None)])
     with pytest.raises(AllpetError, match="no plane has 1000 counts"):
-        own_pairs("low-dose", [replace(one, sinogram=torch.zeros_like(one.sinogram), background=None)])
+        own_pairs("low-dose", [replace(one, sinogram=torch.zeros_like(one.sinogram), background=None, randoms=None)])
     with pytest.raises(AllpetError, match="kBq/mL"):
         own_pairs("low-dose", [replace(one, unit="kBq/mL*mm")])

@@ -154,7 +154,7 @@ def test_presets(one):
         assert state["regions"][-1]["source"] == "preset" and state["regions"][-1]["planes"] == [1, 1]
     by_name = {x["name"]: x for x in state["regions"]}
     assert by_name["lesion"]["uptake"]["max"] == max(x["uptake"]["max"] for x in state["regions"])
-    assert by_name["lesion"]["kind"] == "hot" and by_name["liver"]["why"].startswith("preset on plane 1: placed")
+    assert by_name["lesion"]["kind"] == "hot" and by_name["liver"]["why"].startswith("preset on plane 2: placed")
     one.edit("preset", 400, name="nonsense", plane=1)
 
 

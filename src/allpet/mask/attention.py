@@ -19,7 +19,7 @@ from allpet.project import Projector
 from allpet.recon.whole import image_grid_of
 from allpet.scan.carry import Carrier
 
-LEAST = 1e-3
+LEAST, ROUNDING = 1e-3, 1e-6
 """Smallest weight that is allowed: below it, regions that are played down sum to nearly -1."""
 
 
@@ -91,7 +91,7 @@ def attention_of(regions: Sequence[Region], lines: Lines, planes: int) -> torch.
 def check_weights(weights: torch.Tensor) -> None:
     """Refuse weights that cannot be undone."""
     least = float(weights.amin()) if weights.numel() else 1.0
-    if not least >= LEAST:
+    if not least >= LEAST - ROUNDING:
         raise AllpetError(
             f"strengths of overlapping regions sum to {least - 1:.3g} on some lines; they must stay above -1 "
             f"(at least {LEAST - 1:g}), or the emphasis cannot be undone: weaken or delete one"
