@@ -50,15 +50,9 @@ def ratios(network: Translator, pairs: PairSet, restored: bool = False) -> list[
 
 def sinogram_ratios(model: AllPET, data: Dataset, k: int, samples: int) -> torch.Tensor:
     """Error over stated standard deviation in the bins that see the body, of what `apply` gives for scan k of pairs."""
-    from allpet.task.rivals import truth
+    from allpet.task.rivals import asked_for, truth
 
-    task, options = str(data.prompt["task"]), {}
-    if task == "convert":
-        options = {"to": data.attributes["to"]}
-    if task == "delayed":
-        starts = data.attributes["frame_start_s"]
-        options = {"delay_minutes": (starts[1] - starts[0]) / 60}
-    result = model.apply(task, data.scan([k]), samples=samples, **options)
+    result = model.apply(str(data.prompt["task"]), data.scan([k]), samples=samples, **asked_for(data))
     assert result.std is not None
     off = result.expected.sinogram[0] - torch.from_numpy(data["sinogram"][k])
     trues = truth(data)[k, 0]

@@ -21,7 +21,7 @@ from allpet.recon import osem
 from allpet.scan.dataset import Dataset
 from allpet.scan.phantom import LABELS
 from allpet.study.cases import CASES, Case
-from allpet.task.rivals import RIVALS, Rival, rows, share_of, truth
+from allpet.task.rivals import RIVALS, Rival, asked_for, rows, share_of, truth
 from allpet.task.temper import image_of, temper
 from allpet.train.pairs import PairSet
 from allpet.uncertainty import NORMAL, body_of
@@ -41,14 +41,7 @@ def ours(model: AllPET, data: Dataset) -> torch.Tensor:
     """Expected trues of one or two results, as ``allpet apply`` gives them."""
     task, out = str(data.prompt["task"]), []
     for k in range(len(data)):
-        scan = data.scan([k])
-        options: dict[str, Any] = {"samples": 0}
-        if task == "delayed":
-            starts = data.attributes["frame_start_s"]
-            options["delay_minutes"] = (starts[1] - starts[0]) / 60
-        if task == "convert":
-            options["to"] = data.attributes["to"]
-        result = model.apply(task, scan, **options)
+        result = model.apply(task, data.scan([k]), samples=0, **asked_for(data))
         found = [result.expected.sinogram]
         if task == "low-dose" and result.expected.background is not None:
             found[0] = found[0] - result.expected.background

@@ -205,7 +205,8 @@ def parts(
         some = slice(start, start + PLANES)
         part, efficiency, background, coarse, peak = _coarse(scan, attenuation, carrier, some)
         moving = _moving(part, carrier) if frames and part.dynamic is not None else None
-        half = None if moving is None else carrier.down(half_of(part.sinogram, first_plane + start))
+        alone = moving is not None and whole is None  # only such planes borrow from their frames
+        half = carrier.down(half_of(part.sinogram, first_plane + start)) if alone else None
         seen = see(restorer, coarse, moving, None if whole is None else whole[some] * peak, half)
         yield Part(part, background, efficiency, carrier, coarse, seen, start, peak, first_plane)
         if progress:

@@ -7,6 +7,7 @@ and returns expected trues of one or two results, ``(n, 1 or 2, view, radial)``,
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +40,17 @@ def net(data: Dataset) -> torch.Tensor:
     """Counts less the background, at full dose."""
     share = share_of(data)
     return (rows(data, "observed") - torch.from_numpy(background_at(data, None, share.numpy())["background"])) / share
+
+
+def asked_for(data: Dataset) -> dict[str, Any]:
+    """Options with which `apply` makes of a scan of these pairs what is wanted: the other tracer, or the delay."""
+    task = data.prompt["task"]
+    if task == "convert":
+        return {"to": data.attributes["to"]}
+    if task == "delayed":
+        starts = data.attributes["frame_start_s"]
+        return {"delay_minutes": (starts[1] - starts[0]) / 60}
+    return {}
 
 
 def truth(data: Dataset) -> torch.Tensor:
