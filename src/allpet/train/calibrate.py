@@ -129,10 +129,12 @@ def deviations(model: AllPET, people: int = PEOPLE_OF_WORDS, seed: int = 22) -> 
     for task in TASKS:
         found: dict[str, Off] = {}
         for data in _sets(model, task, people, seed):
-            words, off = _off(model, data)
-            found[words] = found[words] + off if words in found else off
+            pairs = PairSet.from_dataset(data, model.need("restorer"))
+            seen = {words_of(pairs.question[:1]): _off(model, data, pairs)}
             if task == "low-dose":
-                found[ANY] = found[ANY] + _unsaid(model, data) if ANY in found else _unsaid(model, data)
+                seen[ANY] = _unsaid(model, data, pairs)
+            for words, off in seen.items():
+                found[words] = found[words] + off if words in found else off
         said = [off for words, off in found.items() if words != ANY]
         whole = sum(said[1:], start=said[0])
         any_other, knots = found.pop(ANY, None), KNOTS if task == "low-dose" else 1
@@ -196,25 +198,21 @@ def _sets(model: AllPET, task: str, people: int, seed: int) -> Iterator[Dataset]
                     yield data.without_frames()
 
 
-def _unsaid(model: AllPET, data: Dataset) -> Off:
+def _unsaid(model: AllPET, data: Dataset, pairs: PairSet) -> Off:
     """The same of people of whom neither tracer nor region is said: their restored image is kept as it is."""
-    pairs, task = PairSet.from_dataset(data, model.need("restorer")), str(data.prompt["task"])
     none = torch.zeros_like(pairs.question.tracer)
     pairs = replace(pairs, question=replace(pairs.question, tracer=none, region=none))
-    images = ratios(model.translator_of(task), pairs, restored=True)
+    task = str(data.prompt["task"])
     data = replace(data, attributes={**data.attributes, "prompt": {"task": task}})
-    return Off(image_of(task), pairs.question.log_level, images, _sinograms(model, data))
+    return _off(model, data, pairs, restored=True)
 
 
-def _off(model: AllPET, data: Dataset) -> tuple[str, Off]:
-    """What is said of a set of people, and how far off the model is; the sinogram of every second one."""
-    pairs, task = PairSet.from_dataset(data, model.need("restorer")), str(data.prompt["task"])
-    images = ratios(model.translator_of(task), pairs)
-    return words_of(pairs.question[:1]), Off(image_of(task), pairs.question.log_level, images, _sinograms(model, data))
-
-
-def _sinograms(model: AllPET, data: Dataset) -> list[torch.Tensor]:
-    return [torch.zeros(0) if k % 2 else sinogram_ratios(model, data, k, SAMPLES) for k in range(len(data))]
+def _off(model: AllPET, data: Dataset, pairs: PairSet, restored: bool = False) -> Off:
+    """How far off the model is; of the sinogram of every second person. `restored` : as for `ratios`."""
+    task = str(data.prompt["task"])
+    images = ratios(model.translator_of(task), pairs, restored)
+    sinograms = [torch.zeros(0) if k % 2 else sinogram_ratios(model, data, k, SAMPLES) for k in range(len(data))]
+    return Off(image_of(task), pairs.question.log_level, images, sinograms)
 
 
 def region_factor(model: AllPET, people: int = 24, seed: int = 23) -> float:
