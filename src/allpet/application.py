@@ -96,6 +96,7 @@ class Apply:
         writable(self.out, SCAN_KINDS)
 
         from allpet.io import DATASET, kind_of, read
+        from allpet.io.acquired import check_position
         from allpet.model import AllPET
         from allpet.save import check_storable, remove_outdated, save
         from allpet.scan import Image
@@ -118,6 +119,8 @@ class Apply:
         scan = as_scan(self.source, read(self.source))
         if kind_of(self.out) == DATASET:
             check_storable(scan, self.out)
+        if self.images or self.task in ("attenuation", "delayed"):  # these write NIfTI
+            check_position(scan, self.source)
         if self.neighbours is not None:
             scan = replace(scan, neighbours=self.neighbours)
         if self.ct is not None:
@@ -149,6 +152,7 @@ class Apply:
     def _run_in_blocks(self, known: dict[str, Any], how: dict[str, Any]) -> None:
         from allpet.dist.applied import apply_stores
         from allpet.model import AllPET
+        from allpet.save import remove_outdated
 
         if ending(self.source) != ".zarr":
             raise AllpetError(
@@ -162,6 +166,9 @@ class Apply:
         paths, notes = apply_stores(
             self.source, self.out, self.task, model, self.seed, known, extra, progress=sys.stderr.isatty(), **how
         )
+        written = set(map(str, paths))
+        others = [beside_name(self.out, *one) for one in BESIDE]
+        remove_outdated([other for other in others if str(other) not in written], "allpet apply")
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
         print(*paths, sep="\n")

@@ -212,10 +212,13 @@ class Recon:
         not_an_input(self.out, self.source, self.mumap)
 
         from allpet.io import read
+        from allpet.io.acquired import check_position
         from allpet.recon.whole import missing_factors, reconstruct
         from allpet.save import save
 
         scan = as_scan(self.source, read(self.source))
+        if not self.out.name.lower().endswith(".hv"):
+            check_position(scan, self.source)
         mumap = None if self.mumap is None else as_image(self.mumap, read(self.mumap))
         image = reconstruct(
             scan,

@@ -118,6 +118,8 @@ def as_dataset(scan: Scan, path: Place, attributes: dict[str, Any]) -> Dataset:
             factor = getattr(scan, name)
             if factor is not None:
                 arrays[name], units[name] = factor.numpy(), "1" if name in ("attenuation", "normalisation") else COUNTS
+        if scan.dose_fractions is not None:
+            arrays["dose_fraction"], units["dose_fraction"] = scan.dose_fractions.numpy(), "1"
         if scan.counts_per_unit is not None:
             arrays["counts_per_unit"] = np.broadcast_to(np.asarray(scan.counts_per_unit), len(scan)).copy()
             units["counts_per_unit"] = f"{COUNTS}/({ACTIVITY}*mm)"

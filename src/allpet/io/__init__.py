@@ -109,11 +109,15 @@ def writable(path: Place, kinds: tuple[str, ...]) -> None:
     if not isinstance(path, Remote) and not path.absolute().parent.is_dir():
         raise AllpetError(f"{path}: folder '{path.parent}' does not exist; create it first")
     if kind == SINOGRAM and not isinstance(path, Remote):
-        from allpet.io.interfile import part_of
+        from allpet.io.interfile import foreign_part, part_of
 
         if whole := part_of(path):
             raise AllpetError(
                 f"{path}: would be read as a part of {whole.name}, which lies beside it; name it otherwise"
+            )
+        if other := foreign_part(path):
+            raise AllpetError(
+                f"{other}: lies there already and would be read as a part of {path.name}; name it otherwise"
             )
 
 

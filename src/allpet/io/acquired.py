@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from allpet.errors import AllpetError
 from allpet.io.header import NOTES, OWN, Header, header_line, standard_key
 from allpet.scan.core import Acquired
 
@@ -69,6 +70,21 @@ def acquired(header: Header) -> tuple[dict[str, Any], set[str]]:
     if known["sex"]:
         used.add("patient sex")
     return known, used
+
+
+def check_position(what: Acquired, path: object) -> None:
+    """Refuse a format that states left, right, head and feet for a patient who does not lie head first, supine.
+
+    Raises
+    ------
+    AllpetError : the header says feet first, prone or on a side.
+    """
+    lies = [str(what.header.get(key, "")).lower() for key in ("patient orientation", "patient rotation")]
+    if lies[0].startswith("feet") or lies[1] in ("prone", "left", "right"):
+        raise AllpetError(
+            f"{path}: the patient lies {', '.join(filter(None, lies))}; this format says where left and head are, and "
+            "images of sinograms are taken for head-first supine: write .hv, which keeps the position as words"
+        )
 
 
 def opening_lines(

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from allpet.errors import AllpetError
+from allpet.io.acquired import check_position
 from allpet.io.dicom import PRIVATE_CREATOR, PRIVATE_FACTS, PRIVATE_GROUP, require_pydicom
 from allpet.io.dicom_facts import ISOTOPE_CODES
 from allpet.io.files import part_of
@@ -241,6 +242,7 @@ def write_dicom(image: Image, folder: Path | str) -> None:
         pydicom.
     """
     folder = Path(folder)
+    check_position(image, folder)
     require_pydicom()
     if image.unit not in _UNITS:
         raise AllpetError(f"{folder}: unit '{image.unit}' cannot be DICOM PET; known are {', '.join(_UNITS)}")

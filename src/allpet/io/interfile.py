@@ -103,13 +103,14 @@ def read_sinogram(path: Path | str) -> Scan:
     if turned := header.number("view offset (degrees)", 0.0):
         rest["view offset (degrees)"] = header.text("view offset (degrees)")
         rest["position note"] = f"view 0 stands at {turned:g} degrees; it is taken for 0 here"
-    scale = header.own_scale("counts per unit", planes)
+    scale, shares = (header.own_scale(key, planes) for key in ("counts per unit", "dose fractions"))
     return Scan(
         sinogram,
         geometry,
         header.own("unit") or COUNTS,
         **factors,
         counts_per_unit=None if scale is None else torch.tensor(scale, dtype=torch.float64),
+        dose_fractions=None if shares is None else torch.tensor(shares, dtype=torch.float64),
         plane_mm=_plane_mm(header, stored),
         neighbours=planes > 1 and len(stored.planes) == 1 and header.own("neighbours") != "no",
         fwhm_mm=header.own_number("radial resolution (mm)"),
@@ -131,6 +132,20 @@ def part_of(path: Path) -> Path | None:
         if path.stem.endswith((f"-{name}", f"_{name}")):
             whole = path.with_name(path.stem[: -len(name) - 1] + path.suffix)
             return whole if whole.is_file() else None
+    return None
+
+
+def foreign_part(path: Path) -> Path | None:
+    """A file such as ``X-attenuation.hs`` that would be read with ``X.hs`` but was not written with one."""
+    if path.suffix != ".hs":
+        return None
+    for beside in (companion(path, name, mark) for name in FACTORS for mark in "-_"):
+        if beside.is_file():
+            try:
+                if parse_header(beside).own("part of") != path.name:
+                    return beside
+            except AllpetError:
+                return beside
     return None
 
 

@@ -164,6 +164,7 @@ def sinogram_header(scan: Scan, n: int, data_name: str, own: dict[str, Any] | No
         "unit": scan.unit,
         "neighbours": None if scan.neighbours or n == 1 else "no",
         "counts per unit": _scale(scan.counts_per_unit),
+        **({} if scan.dose_fractions is None else {"dose fractions": _scale(scan.dose_fractions)}),
         "radial resolution (mm)": scan.fwhm_mm,
         "block": getattr(scan.geometry, "block", None),
     }

@@ -261,8 +261,12 @@ def facts(source: ListMode, tally: Tally) -> dict[str, Any]:
     header = source.header
     known, used = acquired(header)
     rest = header.rest(_KNOWN | used)
-    if header.text("%patient orientation", "").upper() == "HFS":
-        rest |= {"patient orientation": "head_in", "patient rotation": "supine"}
+    lies = header.text("%patient orientation", "").upper()
+    if lies[:2] in ("HF", "FF") and lies[2:] in ("S", "P"):
+        rest |= {
+            "patient orientation": "head_in" if lies[0] == "H" else "feet_in",
+            "patient rotation": "supine" if lies[2] == "S" else "prone",
+        }
     promised = source.promised_words
     if promised is not None and promised != source.words:
         rest["list mode note"] = f"the header promises {promised} words, the file holds {source.words}"

@@ -30,6 +30,7 @@ import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid
+from allpet.io.acquired import check_position
 from allpet.io.files import check_aspect, check_finite, file_size, replacing, square
 from allpet.io.images import UNKNOWN_UNIT
 from allpet.scan.core import Acquired, Image
@@ -250,11 +251,12 @@ def write_nifti(image: Image, path: Path | str) -> None:
 
     Raises
     ------
-    AllpetError : the folder does not exist or cannot be written.
+    AllpetError : the folder does not exist or cannot be written; a patient who lies otherwise than head first, supine.
     """
     import nibabel
 
     path = Path(path)
+    check_position(image, path)
     n, pixel_mm, plane_mm = image.grid.size, image.grid.pixel_mm, image.plane_mm
     steps = -np.array([pixel_mm, pixel_mm, plane_mm])
     affine = np.diag([*steps, 1.0])

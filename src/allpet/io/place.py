@@ -158,6 +158,20 @@ def _lock(handle: int) -> bool:
     return True
 
 
+DATA_OF = {".hs": ".s", ".hv": ".v"}
+"""Endings of Interfile headers, and of the data files that are written with them."""
+
+
+def _data_of(header: Path) -> Path | None:
+    """The data file that an Interfile header names."""
+    from allpet.io.header import parse_header
+
+    try:
+        return header.parent / parse_header(header).text("name of data file", "")
+    except AllpetError:
+        return None
+
+
 def not_an_input(out: Place, *inputs: Place | None) -> None:
     """Refuse to write over a file that is read.
 
@@ -169,5 +183,7 @@ def not_an_input(out: Place, *inputs: Place | None) -> None:
         same = one == out
         if isinstance(one, Path) and isinstance(out, Path) and one.exists() and out.exists():
             same = out.samefile(one)
+        if isinstance(one, Path) and isinstance(out, Path) and not same and one.suffix in DATA_OF:
+            same = _data_of(one) in (out, *((out.with_suffix(DATA_OF[out.suffix]),) if out.suffix in DATA_OF else ()))
         if one is not None and same:
             raise AllpetError(f"{out}: is the input itself; name another output")

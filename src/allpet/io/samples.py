@@ -49,8 +49,8 @@ def as_scan(samples: Samples, index: Index | None = None, facts: dict[str, Any] 
     The factors belong to the data returned: background, randoms and counts per unit are scaled to its dose fraction
     (randoms by its square where attribute `thinning` is "activity"); without `background` it is the sum of `randoms`
     and `scatter`. Dynamic frames come along where they are counts with times that all samples share. Duration and
-    injected activity stay those of the full dose. Counts per unit are one for each plane where the samples differ in
-    them; anything else that they differ in is None.
+    injected activity stay those of the full dose. Counts per unit and dose fractions are one for
+    each plane where the samples differ in them; anything else that they differ in is None.
 
     Parameters
     ----------
@@ -70,6 +70,8 @@ def as_scan(samples: Samples, index: Index | None = None, facts: dict[str, Any] 
         known |= _factors(samples, index, dose=name == "observed")
         known["dynamic"] = _dynamic(samples, index)
     known |= {key: _common(samples.rows(key, index)) for key in _stated(samples)} if facts is None else facts
+    if known.get("dose_fraction") is not None:
+        known.pop("dose_fractions", None)
     data = samples.rows(name, index)
     return Scan(_tensor(data), samples.beam, unit=unit, **known)
 
@@ -108,6 +110,8 @@ def _factors(samples: Samples, index: Index | None, dose: bool) -> dict[str, Any
     for name in ("attenuation", "normalisation", "delayeds"):
         if name in samples:
             out[name] = _tensor(samples.rows(name, index))
+    if fraction is not None:
+        out["dose_fractions"] = fraction
     background = background_at(samples, index, np.reshape(share, (-1, 1, 1)))
     out |= {name: _tensor(values) for name, values in background.items()}
     if "counts_per_unit" in samples:

@@ -34,16 +34,22 @@ def check_mumap(mumap: Image) -> None:
         )
 
 
+SAME = 0.01
+"""Relative difference up to which two distances of planes are taken for the same."""
+
+
 def resample_mumap(
-    mumap: Image, grid: ImageGrid, planes: int, plane_mm: float, some: slice = slice(None)
+    mumap: Image, grid: ImageGrid, planes: int, plane_mm: float, some: slice = slice(None), stacked: bool = True
 ) -> torch.Tensor:
     """The attenuation image on another grid with the same centre, linear, ``(planes, n, n)`` in 1/mm; 0 outside of its
     voxels (a plane reaches half a plane distance to either side).
 
     Parameters
     ----------
-    mumap : one plane for all, as many as `planes`, or another number with the same middle and its own plane distance.
-    planes, plane_mm : of the scan. some : which of its planes; default all.
+    mumap : one plane for all, plane by plane as many as `planes` at the same distance, or any number at its own
+        distance with the same middle.
+    planes, plane_mm : of the scan. stacked : whether its planes lie next to each other; those of slices here and there
+        are met plane by plane whatever their distance. some : which of its planes; default all.
 
     Raises
     ------
@@ -57,7 +63,7 @@ def resample_mumap(
     rows = (own.size - 1) / 2 - grid.y / own.pixel_mm
     if len(mumap) == 1:
         levels: np.ndarray = np.zeros(planes)
-    elif len(mumap) == planes:
+    elif len(mumap) == planes and not (stacked and abs(mumap.plane_mm / plane_mm - 1) > SAME):
         levels = np.arange(planes, dtype=float)
     else:
         last = len(mumap) - 1

@@ -122,7 +122,7 @@ def reconstruct(
         some = slice(start, start + at_once)
         part = _parallel(scan.planes(some))
         if mumap is not None:
-            mu = resample_mumap(mumap, grid, len(scan), scan.plane_mm, some)
+            mu = resample_mumap(mumap, grid, len(scan), scan.plane_mm, some, stacked=scan.neighbours)
             part = replace(part, attenuation=_attenuation(mu, projector, how.subsets))
         out[some] = smooth(
             _planes(part, projector, how).div_(scale[some, None, None] if scale.ndim else scale),

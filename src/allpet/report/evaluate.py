@@ -45,6 +45,7 @@ def scores(value: Scan | Image, truth: Scan | Image | None, data_range: float | 
         if type(value) is not type(truth) or planes.shape != true.shape or value.unit != truth.unit:
             mine, theirs = (f"{tuple(x.shape)} in {y.unit}" for x, y in ((planes, value), (true, truth)))
             raise AllpetError(f"estimate {mine} and truth {theirs} do not match; kind, size and unit must agree")
+        _same_grid(value, truth)
         out["psnr"] = psnr(planes, true, data_range)
         out["ssim"] = ssim(planes, true, data_range)
         out["nrmse"] = nrmse(planes, true)
@@ -53,6 +54,20 @@ def scores(value: Scan | Image, truth: Scan | Image | None, data_range: float | 
     if not out:
         raise AllpetError("there is nothing to score: give --truth, or a scan with evenly spaced bins")
     return out
+
+
+def _same_grid(value: Scan | Image, truth: Scan | Image) -> None:
+    """Refuse pixels, bins or planes of different sizes (by more than 1 %)."""
+    sizes = [
+        (one.geometry.bin_mm if isinstance(one.geometry, ParallelBeam) else 0.0, 0.0)
+        if isinstance(one, Scan)
+        else (one.grid.pixel_mm, one.plane_mm if len(one.array) > 1 else 0.0)
+        for one in (value, truth)
+    ]
+    if any(abs(a - b) > 0.01 * max(a, b) for a, b in zip(*sizes, strict=True)):
+        (mine, apart), (theirs, apart_too) = sizes
+        planes = f", planes {apart:g} and {apart_too:g} mm apart" if apart != apart_too else ""
+        raise AllpetError(f"estimate and truth have pixels of {mine:g} and {theirs:g} mm{planes}; they must agree")
 
 
 def consistency(planes: torch.Tensor, beam: ParallelBeam) -> dict[str, torch.Tensor]:
@@ -78,6 +93,8 @@ def consistency(planes: torch.Tensor, beam: ParallelBeam) -> dict[str, torch.Ten
 
 def evaluate_file(file: Place, truth: Path | None, data_range: float | None, out: Path | None) -> dict[str, Any]:
     """Score a file, print the table, and write ``evaluate.json`` and ``evaluate.png`` to the folder ``out``."""
+    if data_range is not None and truth is None:
+        raise AllpetError("--data-range is of PSNR and SSIM against a truth; give --truth with it")
     from rich.console import Console
     from rich.table import Table
 

@@ -51,14 +51,12 @@ def _as_planes(name: str, value: Any, shape: tuple[int, ...] | None = None) -> t
     return array
 
 
-def _scale(value: Any, planes: int) -> float | torch.Tensor:
+def _scale(name: str, value: Any, planes: int) -> float | torch.Tensor:
     """One positive number, or one for each plane."""
     scale = torch.as_tensor(value, dtype=torch.float64).reshape(-1)
     if scale.numel() not in (1, planes) or not bool((torch.isfinite(scale) & (scale > 0)).all()):
         shown = value if scale.numel() < 4 else f"{scale.numel()} numbers"
-        raise AllpetError(
-            f"counts per unit is {shown}; it must be a positive number, or one for each of {planes} planes"
-        )
+        raise AllpetError(f"{name} is {shown}; it must be a positive number, or one for each of {planes} planes")
     return float(scale[0]) if bool((scale == scale[0]).all()) else scale
 
 
@@ -122,6 +120,7 @@ class Scan(Acquired):
         samples of a data set do not.
     fwhm_mm : resolution along the radial axis (full width at half maximum of a Gaussian) in mm, or None.
     dynamic : frames in counts that go with the scan, or None.
+    dose_fractions : one for each plane where they differ (float64 ``(n,)``), beside a `dose_fraction` of None.
     """
 
     sinogram: torch.Tensor
@@ -137,6 +136,7 @@ class Scan(Acquired):
     neighbours: bool = False
     fwhm_mm: float | None = None
     dynamic: Dynamic | None = None
+    dose_fractions: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         self.sinogram = _as_planes("sinogram", self.sinogram)
@@ -150,7 +150,11 @@ class Scan(Acquired):
                 setattr(self, name, _as_planes(name, value, shape))
 
         if self.counts_per_unit is not None:
-            self.counts_per_unit = _scale(self.counts_per_unit, shape[0])
+            self.counts_per_unit = _scale("counts per unit", self.counts_per_unit, shape[0])
+        if self.dose_fractions is not None:
+            share = _scale("dose fraction", self.dose_fractions, shape[0])
+            self.dose_fraction = share if isinstance(share, float) else None
+            self.dose_fractions = None if isinstance(share, float) else share
         if self.dynamic is not None and self.dynamic.counts[:, 0].shape != self.sinogram.shape:
             frames = tuple(self.dynamic.counts.shape)
             raise AllpetError(f"dynamic frames have shape {frames}; planes must be those of the sinogram, {shape}")
@@ -195,6 +199,8 @@ class Scan(Acquired):
         cut = {name: getattr(self, name)[index] for name in ("sinogram", *FACTORS) if getattr(self, name) is not None}
         if torch.is_tensor(self.counts_per_unit):
             cut["counts_per_unit"] = self.counts_per_unit[index]
+        if self.dose_fractions is not None:
+            cut["dose_fractions"] = self.dose_fractions[index]
         if self.dynamic is not None:
             cut["dynamic"] = self.dynamic[index]
         return replace(self, **cut)

@@ -87,7 +87,7 @@ def attenuation(
     predicted, doubt = _predict(model, scan, words, _share(progress, 0))
     mumap = predicted
     if ct is not None:
-        mumap = resample_mumap(ct, own, len(scan), scan.plane_mm)
+        mumap = resample_mumap(ct, own, len(scan), scan.plane_mm, stacked=scan.neighbours)
         notes.append(agreement(predicted, mumap))
     else:
         notes.append("the mu map is predicted from the emission alone: look at it before you trust the correction")
@@ -139,14 +139,15 @@ def _share(progress: Progress | None, done: int) -> Progress | None:
 
 
 def _predict(model: AllPET, scan: Scan, words: Words, progress: Progress | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mu maps and their standard deviations on the model's grid, ``(n, bins, bins)`` in 1/mm."""
+    """Mu maps and their standard deviations as the network states them (the sinogram's factor is fitted
+    to these), on the model's grid, ``(n, bins, bins)`` in 1/mm."""
     translator = model.translator_of("attenuation")
     found = []
     for part in parts(model, scan, None, progress):
         asked = question("attenuation", words, part)
         with torch.no_grad():
             mean, doubt = translator(part.seen.views, asked)
-        found.append(torch.stack([mean[:, 0], doubt[:, 0] * temper(model, "mumap", asked)]) * WATER)
+        found.append(torch.stack([mean[:, 0], doubt[:, 0]]) * WATER)
     mu, deviation = torch.cat(found, dim=1)
     return mu, deviation
 

@@ -30,6 +30,7 @@ from allpet.task.planes import (
     calibration_for,
     check_samples,
     first_tracer,
+    header_of_another,
     parts,
     question,
     working_beam,
@@ -80,6 +81,11 @@ def delayed(
     if words.tracer not in TRACERS:
         raise AllpetError(f"delayed needs the tracer, for its decay; name it in the prompt, one of {', '.join(WORDS)}")
     tracer = TRACERS[words.tracer]
+    if scan.isotope is not None and scan.isotope != tracer.isotope.name:
+        raise AllpetError(
+            f"the scan says isotope {scan.isotope}, but {words.tracer} is of {tracer.isotope.name} here: a later frame "
+            "cannot be told; correct the header if it is wrong"
+        )
     if delay_minutes is None:
         delay_minutes = (tracer.delayed_s[0] - tracer.first_s[0]) / 60
         notes.append(f"delay not given: {delay_minutes:g} min, as is usual for {words.tracer}")
@@ -88,7 +94,10 @@ def delayed(
     decay = float(ISOTOPES[tracer.isotope.name].decay(60 * delay_minutes))
     notes.append("a prediction of a later frame, not a measurement")
     start = None if scan.start_s is None else scan.start_s + 60 * delay_minutes
-    told = (scan, replace(scan, start_s=start), words)
+    per_unit = scan.counts_per_unit
+    if scan.decay_reference == "injection" and per_unit is not None:
+        per_unit = per_unit * decay  # the same activity at injection gives fewer counts later
+    told = (scan, replace(scan, start_s=start, counts_per_unit=per_unit), words)
     return _predict(
         "delayed", model, *told, samples, seed, images, roi, progress, first_plane, notes, delay_minutes, decay
     )
@@ -143,6 +152,7 @@ def convert(
         counts_per_unit=calibration_for(scan, first_tracer(scan) or words.tracer, wanted),
         injected_mbq=None,
         start_s=None,
+        header=header_of_another(scan),
     )
     return _predict("convert", model, scan, shown, words, samples, seed, images, roi, progress, first_plane, notes)
 

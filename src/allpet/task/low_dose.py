@@ -57,19 +57,14 @@ def low_dose(
     """
     check_samples(samples)
     notes: list[str] = []
-    if dose_fraction is None:
-        dose_fraction = scan.dose_fraction
-    if dose_fraction is None:
-        dose_fraction = 1.0
-        notes.append("dose fraction unknown: these are the expected counts at the scan's own dose")
-    if not 0 < dose_fraction <= 1:
-        raise AllpetError(f"dose fraction is {dose_fraction}; it must be above 0 and at most 1")
+    shares = _shares(scan, dose_fraction, notes)
     scan, words = begin("low-dose", model, scan, prompt, notes)
     translator = model.translator_of("low-dose")
     gather, pointed = Gather(model, "low-dose", words, scan, images), Pointed(model, "low-dose", scan, roi, seed)
     expected, deviations = [], []
     for part in parts(model, scan, scan.attenuation, progress, first_plane=first_plane):
         gather.look(part)
+        share = shares[part.first : part.first + len(part), None, None]
         asked = question("low-dose", words, part)
         with torch.no_grad():
             mean, doubt = translator(part.seen.views, asked)
@@ -77,13 +72,28 @@ def low_dose(
         image, spread = pointed.look(part, without, doubt[:, 0])
         pointed.keep(part, without, image, spread)
         gather.keep(part, image, spread, asked)
-        expected.append((part.trues(part.corrected(image, model)) + part.background) / dose_fraction)
+        expected.append((part.trues(part.corrected(image, model)) + part.background) / share)
         if samples:
-            factor = temper(model, "sinogram", asked) / dose_fraction
+            factor = temper(model, "sinogram", asked) / share
             deviations.append(part.deviation(image, spread, samples, seed, model) * factor)
-    full = None if scan.background is None else scan.background / dose_fraction
-    per_unit = None if scan.counts_per_unit is None else scan.counts_per_unit / dose_fraction  # of the same activity
-    known: dict[str, Any] = dict(background=full, dose_fraction=1.0, counts_per_unit=per_unit)
+    full = None if scan.background is None else scan.background / shares[:, None, None]
+    per_unit = None if scan.counts_per_unit is None else scan.counts_per_unit / shares.double()  # of the same activity
+    known: dict[str, Any] = dict(background=full, dose_fraction=1.0, dose_fractions=None, counts_per_unit=per_unit)
     result = bare(scan.with_sinogram(torch.cat(expected), **known))
     std = result.with_sinogram(torch.cat(deviations), background=None) if deviations else None
     return gather.result(result, std, notes, pointed)
+
+
+def _shares(scan: Scan, dose_fraction: float | None, notes: list[str]) -> torch.Tensor:
+    """Share of the full dose in every plane, float32 ``(n,)``: what is given, else what the scan says, else 1."""
+    given = scan.dose_fraction if dose_fraction is None else dose_fraction
+    if given is None and scan.dose_fractions is not None:
+        shares = scan.dose_fractions.float()
+    else:
+        shares = torch.full((len(scan),), 1.0 if given is None else float(given))
+        if given is None:
+            notes.append("dose fraction unknown: these are the expected counts at the scan's own dose")
+    wrong = [float(value) for value in shares if not 0 < value <= 1]
+    if wrong:
+        raise AllpetError(f"dose fraction is {wrong[0]:g}; it must be above 0 and at most 1")
+    return shares

@@ -34,10 +34,20 @@ BLOCK = 32
 DISTANCES = (1, 2, 3, 4)
 
 
+def events(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Counts as whole numbers >= 0, those in between (of an arc correction) rounded up or down at random so that no
+    count is lost in the mean; whole ones take nothing from the generator."""
+    low = np.floor(counts.clip(0)).astype(np.int64)
+    part = counts.clip(0) - low
+    return low + (rng.random(counts.shape) < part) if part.any() else low
+
+
 def half_of(counts: torch.Tensor, first: int) -> torch.Tensor:
     """Half of the counts ``(n, view, radial)``, drawn by binomial thinning; a plane's draw goes by its number."""
-    whole = counts.round().clamp_min(0).numpy().astype(np.int64)
-    drawn = [np.random.default_rng([0, first + k]).binomial(plane, 0.5) for k, plane in enumerate(whole)]
+    drawn = []
+    for k, plane in enumerate(counts.numpy()):
+        rng = np.random.default_rng([0, first + k])
+        drawn.append(rng.binomial(events(plane, rng), 0.5))
     return torch.from_numpy(np.stack(drawn).astype(np.float32))
 
 

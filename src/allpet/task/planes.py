@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from allpet.scan.arc import line_coordinates
 from allpet.scan.carry import Carrier
 from allpet.scan.core import Scan
 from allpet.scan.randoms import with_randoms
+from allpet.scan.suv import HALF_LIFE_KEY
 from allpet.scan.tracers import TRACERS
 from allpet.scan.units import COUNTS
 from allpet.task.neighbours import LEAST, half_of, restored_together
@@ -33,6 +34,10 @@ SAMPLES = 16
 """Draws behind a standard deviation, by default."""
 GRAINS = ((1.2, 0.6), (4.0, 0.6), (16.0, 0.53))
 """Widths in pixels and weights of the smooth noise that errors look like; the squares of the weights sum to 1."""
+
+
+OF_ISOTOPE = (HALF_LIFE_KEY, "branching factor")
+"""Keys of a header that hold for one isotope."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,9 @@ def begin(task: str, model: AllPET, scan: Scan, prompt: str | None, notes: list[
         words = Words(None, None, scan.region)
     if prompt:
         words = _words_of(task, model, prompt)
+        if second and (words.to, words.tracer) == (first, second):
+            words = Words(first, second, words.region)
+            notes.append(f"the scan is of {scan.tracer}, in the order of injection: OUT is {first}, -second {second}")
         said = words.tracer if words.to is None else f"{words.tracer} + {words.to}"
         for name, written, told in (("tracer", scan.tracer, said), ("region", scan.region, words.region)):
             if written and told and set(written.split(" + ")) != set(told.split(" + ")):
@@ -205,7 +213,7 @@ def parts(
         some = slice(start, start + PLANES)
         part, efficiency, background, coarse, peak = _coarse(scan, attenuation, carrier, some)
         moving = _moving(part, carrier) if frames and part.dynamic is not None else None
-        alone = moving is not None and whole is None  # only such planes borrow from their frames
+        alone = moving is not None and whole is None and _apart(part)  # only such planes borrow from their frames
         half = carrier.down(half_of(part.sinogram, first_plane + start)) if alone else None
         seen = see(restorer, coarse, moving, None if whole is None else whole[some] * peak, half)
         yield Part(part, background, efficiency, carrier, coarse, seen, start, peak, first_plane)
@@ -251,6 +259,16 @@ def _chunks(
         yield coarse, carrier.down(half_of(part.sinogram, first_plane + start)), peak
         if progress:
             progress(min(start + PLANES, len(scan)) // 2, len(scan))
+
+
+def _apart(part: Scan) -> bool:
+    """Whether the frames are known to hold other counts than the static scan: all before it, or all after it."""
+    if part.dynamic is None or part.start_s is None:
+        return False
+    first = min(part.dynamic.start_s)
+    last = max(a + b for a, b in zip(part.dynamic.start_s, part.dynamic.duration_s, strict=True))
+    after = part.duration_s is not None and first >= part.start_s + part.duration_s - 1
+    return last <= part.start_s + 1 or after
 
 
 def _moving(part: Scan, carrier: Carrier) -> Frames:
@@ -331,6 +349,11 @@ def working_beam(scan: Scan, views: int, bins: int) -> ParallelBeam:
     share = profile[order].cumsum(0) / profile.sum().clamp_min(1e-9)
     reach = float(radius[order][int((share < 0.995).sum().clamp_max(len(order) - 1))]) * 1.1
     return ParallelBeam(views, bins, 2 * min(max(reach, 40.0), float(radius.max())) / (bins - 1))
+
+
+def header_of_another(scan: Scan) -> dict[str, Any]:
+    """The scan's header without what it says of its isotope, for a scan of another one."""
+    return {key: value for key, value in scan.header.items() if key.lower().strip("! ") not in OF_ISOTOPE}
 
 
 def bare(scan: Scan) -> Scan:

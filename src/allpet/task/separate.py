@@ -24,6 +24,7 @@ from allpet.task.planes import (
     calibration_for,
     check_samples,
     first_tracer,
+    header_of_another,
     parts,
     question,
 )
@@ -89,7 +90,11 @@ def separate(
     known: list[dict[str, Any]] = []
     for word in (words.tracer, words.to):
         facts = dict(tracer=word, isotope=TRACERS[word].isotope.name, counts_per_unit=calibration_for(scan, own, word))
-        known.append(facts if word == own else {**facts, "injected_mbq": None, "start_s": None})
+        known.append(
+            facts
+            if word == own
+            else {**facts, "injected_mbq": None, "start_s": None, "header": header_of_another(scan)}
+        )
     shown = replace(scan, **known[0])
     gather, pointed = (
         Gather(model, "separate", words, shown, images),

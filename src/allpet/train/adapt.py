@@ -71,6 +71,10 @@ def adapt(
         raise AllpetError(f"attention is {attention}; it must be 0 to {STRONGEST:g}")
     strength = attention
     base = model if isinstance(model, AllPET) else AllPET.from_pretrained(model)
+    if base.adapted:
+        raise AllpetError(
+            f"{base.source}: is adapted ({', '.join(base.adapted)}); adapt from its base, with this as --out to add"
+        )
     start = base.translator_of(task)
     if isinstance(pairs, PairSet):
         data = pairs

@@ -71,7 +71,7 @@ def write(path: Path, recipe: str, counters: Counters, tensors: Mapping[str, tor
         try:
             save_file(kept, part, with_hash(kept, {"state": json.dumps(facts)}))
         except SafetensorError as error:
-            raise AllpetError(f"{path}: cannot be written ({error}); the older one is kept") from None
+            raise AllpetError(f"{path}: cannot be written ({error}); an older one is kept if there was one") from None
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
 

@@ -24,7 +24,7 @@ from allpet.scan.dataset import Dataset
 from allpet.scan.plan import DOSE_RANGE
 from allpet.scan.randoms import with_randoms
 from allpet.scan.units import ACTIVITY, COUNTS, MU
-from allpet.task.neighbours import half_of
+from allpet.task.neighbours import events, half_of
 from allpet.task.planes import in_touch, working_beam
 
 TASKS = ("low-dose", "attenuation")
@@ -159,7 +159,7 @@ def _rows(
     carrier = Carrier(scan.geometry, beam)
     one = torch.ones_like(scan.sinogram)
     background = torch.zeros_like(one) if scan.background is None else scan.background
-    full = scan.sinogram.round().clamp_min(0)
+    full = torch.from_numpy(events(scan.sinogram.numpy(), rng)).float()
     n = len(some)
     if task == "low-dose":
         low, high = DOSE_RANGE

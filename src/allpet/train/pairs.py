@@ -217,7 +217,7 @@ def _pairs(
         live = efficiency.clamp_min(1e-6)
         full = rows_of(data, "sinogram", some)
         if facts["task"] == "low-dose":
-            full = (full - background).clamp_min(0)
+            full = full - background  # of measured counts below 0 in many bins: their mean is what counts
         results = [(full, "image")]
         if facts["task"] in SECOND:
             results.append((rows_of(data, "second", some), "image_second"))
@@ -226,7 +226,7 @@ def _pairs(
             mean = (truth / live * (normalisation > 0)).mean(dim=(-2, -1)) / (normalisation > 0).float().mean(
                 dim=(-2, -1)
             )
-            value = image * (mean * image.shape[-1] / image.sum(dim=(-2, -1)).clamp_min(1e-6))[column]
+            value = image * (mean.clamp_min(0) * image.shape[-1] / image.sum(dim=(-2, -1)).clamp_min(1e-6))[column]
             target[:, k] = value * (share / seen.unit)[column]
     subject = torch.from_numpy(np.asarray(data["subject"][some])).long()
     stack = seen.views.stack().clamp(-6e4, 6e4)
