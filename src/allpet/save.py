@@ -118,8 +118,6 @@ def as_dataset(scan: Scan, path: Place, attributes: dict[str, Any]) -> Dataset:
             factor = getattr(scan, name)
             if factor is not None:
                 arrays[name], units[name] = factor.numpy(), "1" if name in ("attenuation", "normalisation") else COUNTS
-        if scan.dose_fractions is not None:
-            arrays["dose_fraction"], units["dose_fraction"] = scan.dose_fractions.numpy(), "1"
         if scan.counts_per_unit is not None:
             arrays["counts_per_unit"] = np.broadcast_to(np.asarray(scan.counts_per_unit), len(scan)).copy()
             units["counts_per_unit"] = f"{COUNTS}/({ACTIVITY}*mm)"
@@ -130,6 +128,8 @@ def as_dataset(scan: Scan, path: Place, attributes: dict[str, Any]) -> Dataset:
         units |= dict.fromkeys(("frames", "frames_background"), COUNTS)
         times = dict(zip(FRAME_TIMES, (list(frames.start_s), list(frames.duration_s)), strict=True))
     known = {name: getattr(scan, name) for name in ACQUISITION}
+    if scan.dose_fractions is not None:
+        known["dose_fractions"] = scan.dose_fractions.tolist()
     facts = {
         "units": units,
         "prompt": {**{name: getattr(scan, name) for name in PROMPT}, "task": None},

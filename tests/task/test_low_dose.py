@@ -86,7 +86,7 @@ def test_bad_scans_are_one_clear_line():
     for value, options, message in (
         (replace(scan, unit="kBq/mL*mm"), {}, "takes measured counts"),
         (scan.with_sinogram(scan.sinogram - 1), {}, "below zero"),
-        (scan, dict(dose_fraction=0.0), "dose fraction is 0.0"),
+        (scan, dict(dose_fraction=0.0), "dose fraction is 0;"),
         (scan, dict(samples=1), "needs at least 2"),
         (scan, dict(prompt="FDG tail"), "'tail' is unknown"),
     ):

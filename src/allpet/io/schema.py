@@ -39,6 +39,7 @@ ACQUISITION = (
     "duration_s",
     "decay_reference",
     "dose_fraction",
+    "dose_fractions",
     "plane_mm",
     "neighbours",
     "fwhm_mm",

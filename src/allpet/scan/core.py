@@ -152,9 +152,8 @@ class Scan(Acquired):
         if self.counts_per_unit is not None:
             self.counts_per_unit = _scale("counts per unit", self.counts_per_unit, shape[0])
         if self.dose_fractions is not None:
-            share = _scale("dose fraction", self.dose_fractions, shape[0])
-            self.dose_fraction = share if isinstance(share, float) else None
-            self.dose_fractions = None if isinstance(share, float) else share
+            shares = torch.as_tensor(_scale("dose fraction", self.dose_fractions, shape[0]), dtype=torch.float64)
+            self.dose_fractions = shares.expand(shape[0])
         if self.dynamic is not None and self.dynamic.counts[:, 0].shape != self.sinogram.shape:
             frames = tuple(self.dynamic.counts.shape)
             raise AllpetError(f"dynamic frames have shape {frames}; planes must be those of the sinogram, {shape}")

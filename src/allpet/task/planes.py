@@ -357,8 +357,8 @@ def header_of_another(scan: Scan) -> dict[str, Any]:
 
 
 def bare(scan: Scan) -> Scan:
-    """The scan without what belongs to its counts only: dynamic frames, delayeds, randoms."""
-    return replace(scan, dynamic=None, delayeds=None, randoms=None)
+    """The scan without what belongs to its counts only: dynamic frames, delayeds, randoms, doses by plane."""
+    return replace(scan, dynamic=None, delayeds=None, randoms=None, dose_fractions=None)
 
 
 def calibration_for(scan: Scan, tracer: str | None, other: str) -> float | torch.Tensor | None:
