@@ -158,3 +158,15 @@ def test_a_narrow_grid_sees_what_the_same_lines_of_a_wide_one_see():
         model.generate("FDG brain", 2, seed=5, views=32, bins=bins, bin_mm=4.0, steps=2).sinogram for bins in (64, 32)
     )
     torch.testing.assert_close(narrow, wide[..., 16:48], rtol=0.02, atol=0.01 * float(wide.max()))
+
+
+def test_one_plane_in_the_order_of_other_programs_is_read(tmp_path):
+    import nibabel
+
+    values = np.arange(16, dtype=np.float32).reshape(4, 4, 1)
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([-2.0, -2.0, 1.0, 1.0])), tmp_path / "lps.nii.gz")
+    found = read(tmp_path / "lps.nii.gz")
+    np.testing.assert_array_equal(found.array[0].numpy(), values[:, :, 0].T)
+    found.grid = ImageGrid(4, np.float64(2.0))  # as a reader of DICOM may give it
+    save(found, tmp_path / "a.hv")
+    assert read(tmp_path / "a.hv").grid.pixel_mm == 2

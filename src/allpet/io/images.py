@@ -164,5 +164,5 @@ def image_header(image: Image, data_name: str) -> str:
             (f"scaling factor (mm/pixel) [{k}]", repr(float(step))),
         ]
     for k, (size, step) in enumerate(sizes, 1):
-        lines.append((f"{_OFFSET} [{k}]", facts.get(f"{_OFFSET}[{k}]", repr(_centred(k, size, step)))))
+        lines.append((f"{_OFFSET} [{k}]", facts.get(f"{_OFFSET}[{k}]", repr(float(_centred(k, size, step))))))
     return closing_text(image, lines, _KNOWN, {"unit": image.unit})

@@ -181,7 +181,7 @@ def read_nifti(path: Path | str) -> Image:
     centre = nifti.affine[:3, :3] @ ((np.array(array.shape[:3]) - 1) / 2) + nifti.affine[:3, 3]
     array = orientations.apply_orientation(array.reshape(array.shape[:3]), turn)
     check_aspect(path, *array.shape[1::-1])
-    array = np.ascontiguousarray(array.transpose(2, 1, 0))
+    array = array.transpose(2, 1, 0).copy()  # a turned axis of one voxel keeps a negative stride otherwise
     check_finite(path, array)
     planes = len(array)
     array, note = square(path, array)

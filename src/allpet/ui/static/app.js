@@ -198,6 +198,7 @@ async function main() {
     try {
       await session.open(options);
     } catch (error) {
+      if (session.state) by("scan").value = session.state.scan.name; // what is shown still
       return complain(error.message);
     }
     const { state } = session;

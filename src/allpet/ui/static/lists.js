@@ -153,7 +153,7 @@ export class Lists extends EventTarget {
     const range = make("input", { type: "range", min: LEAST, max: MOST, step: 0.1, "aria-label": "Strength" });
     range.addEventListener("input", () => (number.value = range.value));
     for (const control of [range, number]) {
-      control.addEventListener("change", () => this.#strength(row, id, Number(control.value)));
+      control.addEventListener("change", () => this.#strength(row, id, control.valueAsNumber));
     }
     const tick = make("input", { type: "checkbox", class: "tick", title: "Tick two or more to combine them" });
     tick.addEventListener("change", () => {

@@ -92,8 +92,8 @@ export class NiivueViewer {
   #update() {
     const image = this.nv.volumes[0];
     if (!image) return;
+    image.colormap = `allpet ${this.#colours}`; // puts back the window that the volume was opened with
     [image.cal_min, image.cal_max] = this.#window;
-    image.colormap = `allpet ${this.#colours}`;
     const ground = lowest(this.#colours, this.#window);
     this.nv.opts.backColor = [...ground.map((value) => value / 255), 1];
     this.host.style.background = `rgb(${ground})`;
