@@ -78,7 +78,12 @@ def test_a_scan_has_what_is_common_to_its_samples_and_factors_at_its_dose(tmp_pa
 
 def test_the_schema_knows_every_fact_of_a_scan() -> None:
     own = {"header", *PROMPT}
-    assert {field.name for field in fields(Acquired)} - own | {"plane_mm", "neighbours", "fwhm_mm"} == set(ACQUISITION)
+    assert {field.name for field in fields(Acquired)} - own | {
+        "plane_mm",
+        "neighbours",
+        "fwhm_mm",
+        "dose_fractions",
+    } == set(ACQUISITION)
 
 
 positive = st.floats(0.01, 1e6, allow_nan=False)

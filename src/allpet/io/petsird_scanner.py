@@ -165,7 +165,8 @@ class PetsirdScanner:
                 sums = np.zeros((len(others), self.planes), np.float32)
                 for ring in np.flatnonzero(weight1[one]):
                     factor = pair.factor(index1[one, ring], index2[others], windows)
-                    share = weight1[one, ring] * weight2[others] * factor
+                    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused as a factor
+                        share = weight1[one, ring] * weight2[others] * factor
                     for other in range(rings):
                         sums[:, self.plane[ring, other]] += share[:, other]
             np.add.at(out, self.line[one, others], sums)
