@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from allpet.errors import AllpetError
 from allpet.generation import SCAN_KINDS
 from allpet.io import writable
 from allpet.io.place import not_an_input
+from allpet.io.remote import Place
 from allpet.terminal import (
     StorePath,
     as_image,
@@ -98,7 +100,7 @@ class Apply:
         from allpet.io import DATASET, kind_of, read
         from allpet.io.acquired import check_position
         from allpet.model import AllPET
-        from allpet.save import check_storable, remove_outdated, save
+        from allpet.save import check_storable, save
         from allpet.scan import Image
 
         beside = [beside_name(self.out, suffix, kind) for suffix, kind in (*BESIDE, *REGION_FILES)]
@@ -134,14 +136,15 @@ class Apply:
             print(f"note: {note}", file=sys.stderr)
         model_hash = model.hash
         outputs = {"": result.expected, "-std": result.std, **result.extras}
+        written = []
         for suffix, value in outputs.items():
             if value is None:
                 continue
             path = beside_name(self.out, suffix, ".nii.gz" if isinstance(value, Image) else None)
             save(value, path, self.seed, model_hash)
             print(path)
-        others = [beside_name(self.out, *one) for one in BESIDE if outputs.get(one[0]) is None]
-        remove_outdated(others, "allpet apply")
+            written.append(path)
+        self._remove_older(written)
         if self.roi is not None:
             from allpet.report.attended import write_region_table
 
@@ -149,10 +152,17 @@ class Apply:
             write_region_table(table, log, self.task, result, known["roi"], self.seed, model_hash)
             print(table, log, sep="\n")
 
+    def _remove_older(self, written: Iterable[Place]) -> None:
+        """Remove what an earlier call has left beside what this one has written."""
+        from allpet.save import remove_outdated
+
+        new = set(map(str, written))
+        beside = (beside_name(self.out, *one) for one in BESIDE)
+        remove_outdated([path for path in beside if str(path) not in new], "allpet apply")
+
     def _run_in_blocks(self, known: dict[str, Any], how: dict[str, Any]) -> None:
         from allpet.dist.applied import apply_stores
         from allpet.model import AllPET
-        from allpet.save import remove_outdated
 
         if ending(self.source) != ".zarr":
             raise AllpetError(
@@ -166,9 +176,7 @@ class Apply:
         paths, notes = apply_stores(
             self.source, self.out, self.task, model, self.seed, known, extra, progress=sys.stderr.isatty(), **how
         )
-        written = set(map(str, paths))
-        others = [beside_name(self.out, *one) for one in BESIDE]
-        remove_outdated([other for other in others if str(other) not in written], "allpet apply")
+        self._remove_older(paths)
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
         print(*paths, sep="\n")

@@ -137,16 +137,16 @@ def part_of(path: Path) -> Path | None:
 
 def foreign_part(path: Path) -> Path | None:
     """A file such as ``X-attenuation.hs`` that would be read with ``X.hs`` but was not written with one."""
-    if path.suffix != ".hs":
-        return None
-    for beside in (companion(path, name, mark) for name in FACTORS for mark in "-_"):
-        if beside.is_file():
-            try:
-                if parse_header(beside).own("part of") != path.name:
-                    return beside
-            except AllpetError:
-                return beside
-    return None
+    besides = (companion(path, name, mark) for name in FACTORS for mark in "-_")
+    return next((beside for beside in besides if beside.is_file() and not _written_with(beside, path)), None)
+
+
+def _written_with(beside: Path, path: Path) -> bool:
+    """Whether a file beside ``X.hs`` says that it was written as a part of it."""
+    try:
+        return parse_header(beside).own("part of") == path.name
+    except AllpetError:
+        return False
 
 
 def companion(path: Path, name: str, mark: str = "-") -> Path:
@@ -212,12 +212,6 @@ def write_sinogram(scan: Scan, path: Path | str) -> None:
 def _remove_stale(path: Path, kept: set[Path]) -> None:
     for name in FACTORS:
         old = companion(path, name)
-        if old in kept or not old.is_file():
-            continue
-        try:
-            ours = parse_header(old).own("part of") == path.name
-        except AllpetError:
-            continue
-        if ours:
+        if old not in kept and old.is_file() and _written_with(old, path):
             old.unlink()
             old.with_suffix(".s").unlink(missing_ok=True)

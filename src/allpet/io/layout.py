@@ -164,7 +164,7 @@ def sinogram_header(scan: Scan, n: int, data_name: str, own: dict[str, Any] | No
         "unit": scan.unit,
         "neighbours": None if scan.neighbours or n == 1 else "no",
         "counts per unit": _scale(scan.counts_per_unit),
-        **({} if scan.dose_fractions is None else {"dose fractions": _scale(scan.dose_fractions)}),
+        "dose fractions": _scale(scan.dose_fractions),
         "radial resolution (mm)": scan.fwhm_mm,
         "block": getattr(scan.geometry, "block", None),
     }
@@ -172,7 +172,7 @@ def sinogram_header(scan: Scan, n: int, data_name: str, own: dict[str, Any] | No
 
 
 def _scale(value: float | torch.Tensor | None) -> float | str | None:
-    """Counts per unit as text: one number, or one for each plane in braces."""
+    """Counts per unit or dose fractions as text: one number, or one for each plane in braces."""
     if value is None or isinstance(value, float):
         return value
     return "{ " + ", ".join(repr(float(number)) for number in value) + " }"

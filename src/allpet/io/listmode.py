@@ -262,7 +262,7 @@ def facts(source: ListMode, tally: Tally) -> dict[str, Any]:
     known, used = acquired(header)
     rest = header.rest(_KNOWN | used)
     lies = header.text("%patient orientation", "").upper()
-    if lies[:2] in ("HF", "FF") and lies[2:] in ("S", "P"):
+    if lies in ("HFS", "HFP", "FFS", "FFP"):
         rest |= {
             "patient orientation": "head_in" if lies[0] == "H" else "feet_in",
             "patient rotation": "supine" if lies[2] == "S" else "prone",

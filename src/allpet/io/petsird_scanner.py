@@ -130,14 +130,14 @@ class PetsirdScanner:
         """
         out = np.zeros((self.beam.views * self.beam.bins, self.planes), np.float32)
         try:
-            for first in range(len(self.columns)):
-                for second in range(first + 1):
-                    pair = _ModulePair.of(
-                        self.efficiency, (first, second), (self.energies[first], self.energies[second])
-                    )
-                    for window1 in range(self.energies[first]):
-                        for window2 in range(self.energies[second]):
-                            self._add(out, pair, (first, second), (window1, window2))
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
+                for first in range(len(self.columns)):
+                    for second in range(first + 1):
+                        energies = (self.energies[first], self.energies[second])
+                        pair = _ModulePair.of(self.efficiency, (first, second), energies)
+                        for window1 in range(energies[0]):
+                            for window2 in range(energies[1]):
+                                self._add(out, pair, (first, second), (window1, window2))
         except (ValueError, IndexError, TypeError):
             raise AllpetError(f"{path}: its detection efficiencies do not fit its scanner; write it again") from None
         if not np.isfinite(out).all() or (out < 0).any():
@@ -165,8 +165,7 @@ class PetsirdScanner:
                 sums = np.zeros((len(others), self.planes), np.float32)
                 for ring in np.flatnonzero(weight1[one]):
                     factor = pair.factor(index1[one, ring], index2[others], windows)
-                    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused as a factor
-                        share = weight1[one, ring] * weight2[others] * factor
+                    share = weight1[one, ring] * weight2[others] * factor
                     for other in range(rings):
                         sums[:, self.plane[ring, other]] += share[:, other]
             np.add.at(out, self.line[one, others], sums)

@@ -183,7 +183,7 @@ def not_an_input(out: Place, *inputs: Place | None) -> None:
         same = one == out
         if isinstance(one, Path) and isinstance(out, Path) and one.exists() and out.exists():
             same = out.samefile(one)
-        if isinstance(one, Path) and isinstance(out, Path) and not same and one.suffix in DATA_OF:
-            same = _data_of(one) in (out, *((out.with_suffix(DATA_OF[out.suffix]),) if out.suffix in DATA_OF else ()))
+        if isinstance(one, Path) and isinstance(out, Path) and one.suffix in DATA_OF:
+            same = same or _data_of(one) in (out, out.with_suffix(DATA_OF.get(out.suffix, out.suffix)))
         if one is not None and same:
             raise AllpetError(f"{out}: is the input itself; name another output")

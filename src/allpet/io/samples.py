@@ -66,10 +66,8 @@ def as_scan(samples: Samples, index: Index | None = None, facts: dict[str, Any] 
     known: dict[str, Any] = {key: prompt.get(key) for key in PROMPT}
     known["header"] = dict(samples.attributes.get("header", {}))
     known |= {key: value for key, value in samples.attributes.get("acquisition", {}).items() if key in ACQUISITION}
-    if known.get("dose_fractions") is not None:
-        known["dose_fractions"] = np.asarray(known["dose_fractions"])[slice(None) if index is None else index].reshape(
-            -1
-        )
+    if (shares := known.get("dose_fractions")) is not None:
+        known["dose_fractions"] = np.asarray(shares) if index is None else np.asarray(shares)[index]
     if unit == COUNTS:
         known |= _factors(samples, index, dose=name == "observed")
         known["dynamic"] = _dynamic(samples, index)

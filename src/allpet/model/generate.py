@@ -298,10 +298,9 @@ class Drawing:
         axis = (torch.arange(self.own, device=latent.device) - (self.own - 1) / 2) * (2 / self.own)
         disc = axis[:, None].square() + axis[None, :].square() <= 1
         image = (self.first.image(latent) * disc).clamp_min(low)
-        cut = self.target.fov_mm < self.fov_mm * (1 - 1e-6)  # bins that do not reach the body's edge have other moments
-        bins = math.ceil(self.fov_mm / self.target.bin_mm) if cut else self.target.bins
-        whole = replace(self.target, bins=bins)  # all of the image is projected, also what lies outside of the bins
-        grid = whole.image_grid(min(bins, max(FINEST, self.own)))
+        bins = max(self.target.bins, math.ceil(self.fov_mm / self.target.bin_mm - 1e-6))  # that see the whole image
+        cut = bins > self.target.bins  # those that do not have other moments
+        grid = replace(self.target, bins=bins).image_grid(min(bins, max(FINEST, self.own)))
         with self.alone:
             s = Projector(self.target, grid)(regrid(image, self.grid, grid).clamp_min(low)) / self.grid.pixel_mm
             s = s if signed or cut else match_moments(s, self.target)

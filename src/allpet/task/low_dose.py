@@ -64,7 +64,7 @@ def low_dose(
     expected, deviations = [], []
     for part in parts(model, scan, scan.attenuation, progress, first_plane=first_plane):
         gather.look(part)
-        share = shares[part.first : part.first + len(part), None, None]
+        share = shares[part.first : part.first + len(part), None, None].float()
         asked = question("low-dose", words, part)
         with torch.no_grad():
             mean, doubt = translator(part.seen.views, asked)
@@ -76,8 +76,8 @@ def low_dose(
         if samples:
             factor = temper(model, "sinogram", asked) / share
             deviations.append(part.deviation(image, spread, samples, seed, model) * factor)
-    full = None if scan.background is None else scan.background / shares[:, None, None]
-    per_unit = None if scan.counts_per_unit is None else scan.counts_per_unit / shares.double()  # of the same activity
+    full = None if scan.background is None else scan.background / shares[:, None, None].float()
+    per_unit = None if scan.counts_per_unit is None else scan.counts_per_unit / shares  # of the same activity
     known: dict[str, Any] = dict(background=full, dose_fraction=1.0, dose_fractions=None, counts_per_unit=per_unit)
     result = bare(scan.with_sinogram(torch.cat(expected), **known))
     std = result.with_sinogram(torch.cat(deviations), background=None) if deviations else None
@@ -85,12 +85,12 @@ def low_dose(
 
 
 def _shares(scan: Scan, dose_fraction: float | None, notes: list[str]) -> torch.Tensor:
-    """Share of the full dose in every plane, float32 ``(n,)``: what is given, else what the scan says, else 1."""
+    """Share of the full dose in every plane, float64 ``(n,)``: what is given, else what the scan says, else 1."""
     given = scan.dose_fraction if dose_fraction is None else dose_fraction
     if given is None and scan.dose_fractions is not None:
-        shares = scan.dose_fractions.float()
+        shares = scan.dose_fractions
     else:
-        shares = torch.full((len(scan),), 1.0 if given is None else float(given))
+        shares = torch.full((len(scan),), 1.0 if given is None else float(given), dtype=torch.float64)
         if given is None:
             notes.append("dose fraction unknown: these are the expected counts at the scan's own dose")
     wrong = [float(value) for value in shares if not 0 < value <= 1]

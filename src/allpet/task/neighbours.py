@@ -37,8 +37,9 @@ DISTANCES = (1, 2, 3, 4)
 def events(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Counts as whole numbers >= 0, those in between (of an arc correction) rounded up or down at random so that no
     count is lost in the mean; whole ones take nothing from the generator."""
-    low = np.floor(counts.clip(0)).astype(np.int64)
-    part = counts.clip(0) - low
+    counts = counts.clip(0)
+    low = np.floor(counts).astype(np.int64)
+    part = counts - low
     return low + (rng.random(counts.shape) < part) if part.any() else low
 
 

@@ -11,6 +11,7 @@ import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam
+from allpet.io.header import standard_key
 from allpet.model.restorer import gaussian_blur
 from allpet.model.translator import Ask, ask
 from allpet.scan.arc import line_coordinates
@@ -353,7 +354,7 @@ def working_beam(scan: Scan, views: int, bins: int) -> ParallelBeam:
 
 def header_of_another(scan: Scan) -> dict[str, Any]:
     """The scan's header without what it says of its isotope, for a scan of another one."""
-    return {key: value for key, value in scan.header.items() if key.lower().strip("! ") not in OF_ISOTOPE}
+    return {key: value for key, value in scan.header.items() if standard_key(key) not in OF_ISOTOPE}
 
 
 def bare(scan: Scan) -> Scan:
