@@ -373,6 +373,24 @@ def test_edits_that_overlap_are_kept_in_order_and_a_failing_one_harms_nothing(op
     seen.drawn(7)
 
 
+def test_the_picture_follows_its_window(opened: Opener):
+    """A lower upper end makes the picture brighter, and with the old one it looks as before."""
+    page = opened().page
+    page.select_option("#colours", "grey")
+    page.wait_for_timeout(300)
+    box = page.locator("#stage").bounding_box()
+    assert box is not None
+    seen = []
+    for high in (900, 150, 900):
+        page.locator("#high").evaluate(
+            "(one, value) => { one.value = value; one.dispatchEvent(new Event('input', { bubbles: true })); }", high
+        )
+        page.wait_for_timeout(400)
+        seen.append(float(picture(page.screenshot(clip={**box, "height": 400})).mean()))
+    assert seen[1] > 1.1 * seen[0]
+    assert abs(seen[2] - seen[0]) < 0.01 * seen[0]
+
+
 def test_without_webgl_the_image_is_drawn_by_the_page_alike(opened: Opener):
     off = """const real = HTMLCanvasElement.prototype.getContext;
         HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
