@@ -44,21 +44,28 @@ class Gather:
         look = partial(part.seen.look, part.grid, self.model.need("restorer").projector)
         self.verdicts.append(self.model.familiar(look, tracer, self.words.region))
 
-    def trusted(self, part: Part, mean: torch.Tensor, task: str | None = None) -> torch.Tensor:
-        """The translator's image of planes just looked at, but the restored one where they are unfamiliar, or where it
-        is not told a tracer that it knows and the region.
+    def believed(self, part: Part, task: str | None = None) -> torch.Tensor:
+        """Whether the translator is believed on planes just looked at, bool ``(n, 1, 1)``: not where they are
+        unfamiliar, nor where it is not told a tracer that it knows and the region.
 
-        An adapted translator is trusted everywhere: it was made for such scans. `task`: what it was asked, by default
+        An adapted translator is believed everywhere: it was made for such scans. `task`: what it was asked, by default
         what is gathered for.
         """
+        everywhere = torch.ones(len(part), 1, 1, dtype=torch.bool)
         if (self.task if task is None else task) in self.model.adapted:
-            return mean
+            return everywhere
         if self.words.tracer not in self.model.tracers or self.words.region is None:
-            return part.seen.views.image
-        if not self.verdicts:
-            return mean
-        strange = self.verdicts[-1].strangeness > LIMIT
-        return torch.where(strange[:, None, None], part.seen.views.image, mean)
+            return ~everywhere
+        return (self.verdicts[-1].strangeness <= LIMIT)[:, None, None] if self.verdicts else everywhere
+
+    def trusted(self, part: Part, mean: torch.Tensor, task: str | None = None) -> torch.Tensor:
+        """The translator's image where it is :meth:`believed`, else the restored one."""
+        return torch.where(self.believed(part, task), mean, part.seen.views.image)
+
+    def informed(self, part: Part, image: torch.Tensor, spread: torch.Tensor, task: str = "low-dose") -> torch.Tensor:
+        """An image with what the counts say beyond it (:mod:`allpet.task.beyond`), where its stated deviation is
+        :meth:`believed`."""
+        return part.informed(image, spread * self.believed(part, task), self.model)
 
     def keep(self, part: Part, mean: torch.Tensor, deviation: torch.Tensor, asked: Ask) -> None:
         """Keep an image that was asked for, in units of the scan, and its stated deviation: ``(n, bins, bins)``."""

@@ -21,6 +21,7 @@ from allpet.scan.randoms import with_randoms
 from allpet.scan.suv import HALF_LIFE_KEY
 from allpet.scan.tracers import TRACERS
 from allpet.scan.units import COUNTS
+from allpet.task.beyond import beyond
 from allpet.task.neighbours import LEAST, half_of, restored_together
 from allpet.task.put_back import put_back
 from allpet.task.seen import Counts, Frames, Seen, see
@@ -170,6 +171,17 @@ class Part:
     def corrected(self, image: torch.Tensor, model: AllPET) -> torch.Tensor:
         """The restored emission, changed by what another image has more or less than the present one."""
         return (self.seen.emission + self.counts_of(image - self.seen.views.image, model)).clamp_min(0)
+
+    def informed(self, image: torch.Tensor, spread: torch.Tensor, model: AllPET) -> torch.Tensor:
+        """An image of this scan with what its counts say beyond it, >= 0 (:mod:`allpet.task.beyond`).
+
+        Parameters
+        ----------
+        image, spread : in units of the scan, and its stated deviation, ``(n, bins, bins)``.
+        """
+        expected = self.coarse.efficiency * self.corrected(image, model) + self.coarse.background
+        projector = model.need("restorer").projector
+        return (image + beyond(self.coarse, expected, spread, self.seen.unit, projector)).clamp_min(0)
 
     def counts_of(self, image: torch.Tensor, model: AllPET) -> torch.Tensor:
         """Images in units of the scan ``(n, bins, bins)`` to emission on the model's grid, in counts."""

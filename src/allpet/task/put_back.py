@@ -6,6 +6,9 @@ import math
 
 import torch
 
+CERTAIN = 4
+"""Standard deviations of a band's power in noise alone that are not taken for signal."""
+
 
 def spectrum_of(strip: torch.Tensor) -> torch.Tensor:
     """Fourier coefficients of the double cover of sinograms ``(n, views, bins)``, ``(n, 2 views, bins // 2 + 1)``."""
@@ -39,13 +42,13 @@ def put_back(counts: torch.Tensor, estimate: torch.Tensor, live: torch.Tensor) -
     white = (counts - estimate) / spread * live
     share = live.double().mean(dim=(-2, -1)).clamp_min(1e-6).float()
     spectrum = spectrum_of(white)
-    power = spectrum.abs().square() / (2 * share[:, None, None])
+    power = spectrum.abs().square() / share[:, None, None]
     bands = dyadic(*spectrum.shape[-2:])
     gain = torch.zeros_like(power)
     for band in bands.unique():
         inside = bands == band
         mean = power[:, inside].mean(dim=1)
-        noise = 1 + 3 * math.sqrt(2 / int(inside.sum()))
+        noise = 1 + CERTAIN * math.sqrt(2 / int(inside.sum()))
         gain[:, inside] = ((mean - noise) / mean.clamp_min(1e-6)).clamp_min(0)[:, None]
     change = strip_of(spectrum * gain, *white.shape[-2:])
     return (estimate + change * spread * live).clamp_min(0)
