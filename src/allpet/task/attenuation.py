@@ -110,10 +110,8 @@ def attenuation(
         asked = question("low-dose", words, part)
         with torch.no_grad():
             mean, own_doubt = corrector(part.seen.views, asked)
-        without = gather.trusted(part, mean[:, 0])
+        without = gather.informed(part, mean[:, 0], own_doubt[:, 0])
         image, own_spread = pointed.look(part, without, own_doubt[:, 0])
-        both = (without, own_doubt[:, 0]), (image, own_spread)
-        without, image = (gather.informed(part, x, y) for x, y in both)
         pointed.keep(part, without, image, own_spread)
         gather.keep(part, image, own_spread, asked)
         expected.append(part.trues(part.corrected(image, model)) / lost)

@@ -62,10 +62,11 @@ class Gather:
         """The translator's image where it is :meth:`believed`, else the restored one."""
         return torch.where(self.believed(part, task), mean, part.seen.views.image)
 
-    def informed(self, part: Part, image: torch.Tensor, spread: torch.Tensor, task: str = "low-dose") -> torch.Tensor:
-        """An image with what the counts say beyond it (:mod:`allpet.task.beyond`), where its stated deviation is
-        :meth:`believed`."""
-        return part.informed(image, spread * self.believed(part, task), self.model)
+    def informed(self, part: Part, mean: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
+        """The translator's image of the scan itself with what its counts say beyond it (:mod:`allpet.task.beyond`)
+        where it is :meth:`believed`, else the restored one; `spread`: its stated deviation."""
+        image = self.trusted(part, mean)
+        return part.informed(image, spread * self.believed(part), self.model)
 
     def keep(self, part: Part, mean: torch.Tensor, deviation: torch.Tensor, asked: Ask) -> None:
         """Keep an image that was asked for, in units of the scan, and its stated deviation: ``(n, bins, bins)``."""

@@ -68,9 +68,8 @@ def low_dose(
         asked = question("low-dose", words, part)
         with torch.no_grad():
             mean, doubt = translator(part.seen.views, asked)
-        without = gather.trusted(part, mean[:, 0])
+        without = gather.informed(part, mean[:, 0], doubt[:, 0])
         image, spread = pointed.look(part, without, doubt[:, 0])
-        without, image = (gather.informed(part, x, y) for x, y in ((without, doubt[:, 0]), (image, spread)))
         pointed.keep(part, without, image, spread)
         gather.keep(part, image, spread, asked)
         expected.append((part.trues(part.corrected(image, model)) + part.background) / share)
