@@ -62,6 +62,17 @@ def test_put_back_adds_nothing_to_a_right_estimate_and_restores_a_wrong_one():
     assert float(mended.min()) >= 0
 
 
+def test_put_back_weighs_what_is_beyond_noise_of_power_one_one():
+    """A white signal of variance 0.64 in noise of variance 1: Wiener leaves 1 / 1.64 of its energy, caution in small
+    bands a little more; were the noise's power taken for 2, nothing would be put back."""
+    rng = torch.Generator().manual_seed(3)
+    estimate = torch.full((1, 64, 64), 400.0)
+    truth = estimate + 0.8 * 20 * torch.randn(estimate.shape, generator=rng)
+    found = put_back(torch.poisson(truth, generator=rng), estimate, torch.ones_like(truth, dtype=torch.bool))
+    left = float((found - truth).square().sum() / (estimate - truth).square().sum())
+    assert 1 / 1.64 - 0.05 < left < 0.8
+
+
 @pytest.mark.parametrize("native", GRIDS)
 def test_any_grid_comes_back_on_its_own(native):
     model = tiny(idle=True)
