@@ -62,7 +62,7 @@ def test_put_back_adds_nothing_to_a_right_estimate_and_restores_a_wrong_one():
     assert float(mended.min()) >= 0
 
 
-def test_put_back_weighs_what_is_beyond_noise_of_power_one_one():
+def test_put_back_weighs_what_is_beyond_noise_of_power_one():
     """A white signal of variance 0.64 in noise of variance 1: Wiener leaves 1 / 1.64 of its energy, caution in small
     bands a little more; were the noise's power taken for 2, nothing would be put back."""
     rng = torch.Generator().manual_seed(3)
