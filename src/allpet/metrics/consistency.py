@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from allpet.geometry import ParallelBeam
+from allpet.project.solve import least_squares
 
 if TYPE_CHECKING:
     from allpet.project import Projector
@@ -94,26 +95,8 @@ def moment_residual(
 
 
 def pseudo_inverse(s: torch.Tensor, A: Projector, iterations: int = 30) -> torch.Tensor:
-    """Least-squares image ``A^+ s`` by conjugate gradients on the normal equations, from zero.
-
-    The iterates are those of LSQR (Paige and Saunders, ACM TOMS 8:43, 1982); each sinogram of the batch has its
-    own step lengths. Rounding grows along the way: after 30 steps a small residual is good to some percent.
-    """
-    image = torch.zeros(*s.shape[:-2], *A.grid.shape, dtype=s.dtype, device=s.device)
-    residual = s.clone()
-    gradient = A.adjoint(residual)
-    direction = gradient.clone()
-    energy = gradient.square().sum(dim=(-2, -1), keepdim=True)
-    tiny = torch.finfo(s.dtype).tiny
-    for _ in range(iterations):
-        projected = A(direction)
-        step = energy / projected.square().sum(dim=(-2, -1), keepdim=True).clamp_min(tiny)
-        image = image + step * direction
-        residual = residual - step * projected
-        gradient = A.adjoint(residual)
-        previous, energy = energy, gradient.square().sum(dim=(-2, -1), keepdim=True)
-        direction = gradient + energy / previous.clamp_min(tiny) * direction
-    return image
+    """Least-squares image ``A^+ s`` by :func:`allpet.project.least_squares`."""
+    return least_squares(A, A.adjoint, s, iterations)
 
 
 def range_residual(s: torch.Tensor, A: Projector, iterations: int = 30) -> torch.Tensor:

@@ -9,10 +9,13 @@ as in hot organs, counts decide if they are many. Nothing is fitted.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 from allpet.model.restorer import gaussian_blur
-from allpet.project import Projector
+from allpet.project import Projector, least_squares
+from allpet.task.put_back import poisson_noise
 from allpet.task.seen import Counts
 
 GRAIN = 1.0
@@ -32,39 +35,24 @@ def beyond(
     spread : stated deviation of the images ``(n, bins, bins)``. unit : counts that an image value of 1 stands for
     ``(n,)``, in counts a bin per pixel side.
     """
-    noise = (expected + 0.01 * expected.mean(dim=(-2, -1), keepdim=True)).clamp_min(1e-6).sqrt()
+    noise = poisson_noise(expected)
     weight = scan.efficiency * unit[:, None, None] / noise
 
     def grained(white: torch.Tensor) -> torch.Tensor:
-        return spread * _smooth(white)
+        return spread * gaussian_blur(white, GRAIN) / norm()
+
+    def forward(white: torch.Tensor) -> torch.Tensor:
+        return weight * projector(grained(white))
 
     def back(y: torch.Tensor) -> torch.Tensor:
-        return _smooth(spread * projector.adjoint(weight * y))
+        return gaussian_blur(spread * projector.adjoint(weight * y), GRAIN) / norm()
 
-    left = back((scan.counts - expected) / noise)
-    found, way, size = torch.zeros_like(left), left, _square(left)
-    for _ in range(STEPS):
-        bent = way + back(weight * projector(grained(way)))
-        step = size / (way * bent).sum(dim=(-2, -1), keepdim=True).clamp_min(1e-20)
-        found, left = found + step * way, left - step * bent
-        before, size = size, _square(left)
-        way = left + size / before.clamp_min(1e-20) * way
-    return grained(found)
+    return grained(least_squares(forward, back, (scan.counts - expected) / noise, STEPS, damping=1.0))
 
 
-def _square(x: torch.Tensor) -> torch.Tensor:
-    return x.square().sum(dim=(-2, -1), keepdim=True)
-
-
-def _norm() -> float:
-    """Of the smoothing: with it white noise keeps a variance of 1."""
+@cache
+def norm() -> float:
+    """Of the smoothing: divided by it, smoothed white noise keeps a variance of 1."""
     point = torch.zeros(1, 33, 33)
     point[0, 16, 16] = 1
     return float(gaussian_blur(point, GRAIN).square().sum().sqrt())
-
-
-NORM = _norm()
-
-
-def _smooth(x: torch.Tensor) -> torch.Tensor:
-    return gaussian_blur(x, GRAIN) / NORM

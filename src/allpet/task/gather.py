@@ -65,8 +65,11 @@ class Gather:
     def informed(self, part: Part, mean: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
         """The translator's image of the scan itself with what its counts say beyond it (:mod:`allpet.task.beyond`)
         where it is :meth:`believed`, else the restored one; `spread`: its stated deviation."""
-        image = self.trusted(part, mean)
-        return part.informed(image, spread * self.believed(part), self.model)
+        believed = self.believed(part)
+        if not bool(believed.any()):
+            return part.seen.views.image
+        image = torch.where(believed, mean, part.seen.views.image)
+        return part.informed(image, spread * believed, self.model)
 
     def keep(self, part: Part, mean: torch.Tensor, deviation: torch.Tensor, asked: Ask) -> None:
         """Keep an image that was asked for, in units of the scan, and its stated deviation: ``(n, bins, bins)``."""

@@ -27,6 +27,12 @@ def dyadic(rows: int, columns: int) -> torch.Tensor:
     return along[:, None] * (int(across.max()) + 1) + across[None, :]
 
 
+def poisson_noise(expected: torch.Tensor) -> torch.Tensor:
+    """Standard deviation of counts of this mean ``(n, view, radial)``, never below that of a hundredth of the plane's
+    mean."""
+    return (expected + 0.01 * expected.mean(dim=(-2, -1), keepdim=True)).clamp_min(1e-6).sqrt()
+
+
 def put_back(counts: torch.Tensor, estimate: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
     """Add to an estimate what the data hold beyond it, frequency band by frequency band.
 
@@ -38,7 +44,7 @@ def put_back(counts: torch.Tensor, estimate: torch.Tensor, live: torch.Tensor) -
     ----------
     counts, estimate : ``(n, view, radial)``. live : False for bins that were not measured.
     """
-    spread = (estimate + 0.01 * estimate.mean(dim=(-2, -1), keepdim=True)).clamp_min(1e-6).sqrt()
+    spread = poisson_noise(estimate)
     white = (counts - estimate) / spread * live
     share = live.double().mean(dim=(-2, -1)).clamp_min(1e-6).float()
     spectrum = spectrum_of(white)
