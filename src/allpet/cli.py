@@ -97,6 +97,8 @@ class Convert:
     """CT in Hounsfield units to attenuation in 1/mm at 511 keV."""
     to_suv: bool = False
     """Image in kBq/mL to SUV by body weight."""
+    rebin: bool = False
+    """Sinogram of several segments (oblique planes) to one of direct planes, by single-slice rebinning."""
 
     def run(self) -> None:
         writable(self.target, ("sinogram", "dataset", "image"))
@@ -104,7 +106,8 @@ class Convert:
         from allpet.io.convert import convert
 
         times = (self.start_s, self.stop_s)
-        for note in convert(self.source, self.target, self.span, *times, to_mu=self.to_mu, to_suv=self.to_suv):
+        options = dict(to_mu=self.to_mu, to_suv=self.to_suv, rebin=self.rebin)
+        for note in convert(self.source, self.target, self.span, *times, **options):
             print(f"note: {note}", file=sys.stderr)
         print(self.target)
 
@@ -215,8 +218,10 @@ class Recon:
         from allpet.io.acquired import check_position
         from allpet.recon.whole import missing_factors, reconstruct
         from allpet.save import save
+        from allpet.scan.rebin import rebinned
 
-        scan = as_scan(self.source, read(self.source))
+        stored = as_scan(self.source, read(self.source))
+        scan = rebinned(stored)
         if not self.out.name.lower().endswith(".hv"):
             check_position(scan, self.source)
         mumap = None if self.mumap is None else as_image(self.mumap, read(self.mumap))
@@ -238,6 +243,8 @@ class Recon:
             progress=sys.stderr.isatty(),
         )
         save(image, self.out)
+        if scan is not stored:
+            print(f"note: {len(stored)} planes of several segments rebinned into {len(scan)}", file=sys.stderr)
         for line in missing_factors(scan, mumap):
             print(f"note: {line}", file=sys.stderr)
         print(self.out)

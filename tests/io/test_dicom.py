@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
@@ -189,6 +190,20 @@ def test_planes_are_turned_to_our_axes_as_simpleitk_turns_them(tmp_path: Path, o
     centre = turned.TransformContinuousIndexToPhysicalPoint([(side - 1) / 2 for side in turned.GetSize()])
     kept = [float(x) for x in image.header["nifti centre (mm)"].split(",")]
     assert np.allclose(kept, np.multiply(centre, (-1, -1, 1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(4, 5), (5, 2), (3, 5)])
+def test_a_padded_series_stays_where_it_was(tmp_path: Path, size: tuple[int, int]) -> None:
+    image = read(series(tmp_path / "s", size=size))
+    write(image, tmp_path / "s.nii.gz")
+    nifti = nibabel.load(tmp_path / "s.nii.gz")
+    first = min((pydicom.dcmread(p) for p in (tmp_path / "s").iterdir()), key=lambda d: -d.ImagePositionPatient[2])
+    for row, column in np.ndindex(*size):
+        x, y, z = np.add(first.ImagePositionPatient, (2.5 * column, 2.5 * row, 0.0))
+        voxel = np.linalg.inv(nifti.affine) @ (-x, -y, z, 1)
+        assert np.allclose(voxel, np.rint(voxel), atol=1e-3)
+        value = first.pixel_array[row, column] * float(first.RescaleSlope) / 1000
+        assert nifti.get_fdata()[tuple(np.rint(voxel).astype(int)[:3])] == pytest.approx(value)
 
 
 def test_a_point_in_the_patient_is_where_it_was(tmp_path: Path) -> None:

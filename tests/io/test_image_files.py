@@ -139,6 +139,23 @@ def test_position_in_nifti_is_kept(tmp_path: Path) -> None:
     assert read(tmp_path / "b.nii.gz").header == image.header
 
 
+@pytest.mark.parametrize("shape", [(5, 6, 3), (6, 3, 3), (4, 7, 2), (4, 6, 2)])
+@pytest.mark.parametrize("axes", ["LPI", "RAS", "PLI"])
+def test_a_padded_image_stays_where_it_was(tmp_path: Path, shape: tuple[int, int, int], axes: str) -> None:
+    affine = np.diag([-2.0, -2.0, -3.0, 1.0])
+    affine[:3, 3] = 31.5, 4.25, -900.0
+    source = nibabel.Nifti1Image(1 + np.random.default_rng(0).random(shape, np.float32), affine)
+    turn = nibabel.orientations.axcodes2ornt(axes)
+    source = source.as_reoriented(nibabel.orientations.ornt_transform(nibabel.io_orientation(affine), turn))
+    nibabel.save(source, tmp_path / "a.nii")
+    write(read(tmp_path / "a.nii"), tmp_path / "b.nii.gz")
+    back = nibabel.load(tmp_path / "b.nii.gz")
+    for voxel in np.ndindex(*source.shape):
+        other = np.linalg.inv(back.affine) @ source.affine @ (*voxel, 1)
+        assert np.allclose(other, np.rint(other), atol=1e-3)
+        assert back.get_fdata()[tuple(np.rint(other).astype(int)[:3])] == source.get_fdata()[voxel]
+
+
 def test_nifti_tells_where_the_patients_sides_are(tmp_path: Path) -> None:
     """A point at the patient's front, left and head: world x (right) < 0, y (front) > 0, z (head) the largest."""
     image = Image(torch.zeros(3, 9, 9), ImageGrid(9, 2.0), plane_mm=4.0)

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from allpet.cli import main
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam, RingBeam
 from allpet.io import read, write
@@ -19,6 +20,8 @@ from allpet.io.header import standard_key
 from allpet.io.interfile import stir_views
 from allpet.io.layout import sinogram_header
 from allpet.scan.core import Scan
+from allpet.scan.corrected import corrected_for, mark_corrected
+from allpet.scan.rebin import ssrb
 from allpet.scan.units import COUNTS
 
 BEAM = ParallelBeam(views=6, bins=5, bin_mm=2.05)
@@ -315,7 +318,7 @@ def test_whether_planes_are_neighbours_is_kept_and_taken_for_granted_in_files_of
     assert not read(tmp_path / "one.hs").neighbours
 
 
-def test_several_segments_survive(tmp_path: Path) -> None:
+def test_several_segments_survive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changes = {"!matrix size [4]": "3", "!matrix size [3]": "{ 4, 3,3}"}
     for end in ("minimum", "maximum"):
         changes[f"{end} ring difference per segment"] = "{ 0,1,-1}"
@@ -327,6 +330,19 @@ def test_several_segments_survive(tmp_path: Path) -> None:
     text = (tmp_path / "again.hs").read_text()
     assert "!matrix size [3] := { 4,3,3 }\n" in text and "segment := { 0,1,-1 }\n" in text
     assert torch.equal(read(tmp_path / "again.hs").sinogram, scan.sinogram)
+    assert main(["convert", str(path), str(tmp_path / "direct.hs"), "--rebin"]) == 0
+    direct = read(tmp_path / "direct.hs")
+    assert direct.neighbours and direct.plane_mm == scan.plane_mm / 2
+    assert np.allclose(direct.sinogram.numpy(), ssrb(scan.sinogram.numpy(), 4, 1))
+    assert main(["convert", str(tmp_path / "direct.hs"), str(tmp_path / "no.hs"), "--rebin"]) == 2
+    capsys.readouterr()
+    assert main(["recon", str(path), "--out", str(tmp_path / "image.nii.gz"), "--iterations", "2"]) == 0
+    assert "10 planes of several segments rebinned into 7" in capsys.readouterr().err
+    assert (
+        main(["recon", str(tmp_path / "direct.hs"), "--out", str(tmp_path / "same.nii.gz"), "--iterations", "2"]) == 0
+    )
+    image, same = read(tmp_path / "image.nii.gz"), read(tmp_path / "same.nii.gz")
+    assert len(image) == 7 and torch.allclose(image.array, same.array)
 
 
 def test_header_is_stir_dialect() -> None:
@@ -448,3 +464,30 @@ def test_a_scale_for_each_plane_comes_back_and_bad_ones_do_not(tmp_path: Path) -
         (tmp_path / "a.hs").write_text(re.sub(r"counts per unit := .*", f"counts per unit := {bad}", text))
         with pytest.raises(AllpetError, match="counts per unit"):
             read(tmp_path / "a.hs")
+
+
+def test_what_was_applied_before_and_the_ring_differences_are_kept(tmp_path: Path) -> None:
+    values = np.ones((127, 6, 5), np.float32)
+    header = foreign(
+        tmp_path,
+        values,
+        **{
+            "originating system": "mMR",
+            "number of rings": "64",
+            "applied corrections": "{arc correction, Attenuation , randoms}",
+            "minimum ring difference per segment": "{ -5 }",
+            "maximum ring difference per segment": "{ 5 }",
+        },
+    )
+    scan = read(header)
+    assert isinstance(scan, Scan) and corrected_for(scan) == {"attenuation", "randoms"}
+    write(scan, tmp_path / "again.hs")
+    text = (tmp_path / "again.hs").read_text()
+    assert "applied corrections := {arc correction, Attenuation, randoms}\n" in text
+    assert "segment := { -5 }\n" in text and "segment := { 5 }\n" in text
+    again = read(tmp_path / "again.hs")
+    assert isinstance(again, Scan) and corrected_for(again) == corrected_for(scan)
+    write(mark_corrected(scan, "background"), tmp_path / "more.hs")
+    more = read(tmp_path / "more.hs")
+    assert isinstance(more, Scan) and corrected_for(more) == {"attenuation", "randoms", "background"}
+    assert corrected_for(make_scan()) == frozenset()

@@ -18,6 +18,7 @@ from allpet.io import read, write
 from allpet.project import Projector
 from allpet.recon.whole import METHODS, missing_factors, reconstruct, resample_mumap, smooth, sum_planes
 from allpet.scan import Image, Scan
+from allpet.scan.corrected import mark_corrected
 from allpet.scan.units import ACTIVITY_MM
 
 BEAM, GRID = ParallelBeam(60, 48, 4.0), ImageGrid(48, 4.0)
@@ -292,6 +293,10 @@ def test_what_measured_counts_come_without_is_said():
         "the scan states no scatter, and none is taken off",
     ]
     assert len(missing_factors(bare, Image(MU, GRID))) == 1
+    assert missing_factors(mark_corrected(bare, "attenuation", "background")) == []
+    assert len(missing_factors(mark_corrected(bare, "scatter"))) == 1
+    with pytest.raises(AllpetError, match="corrected for attenuation already"):
+        reconstruct(mark_corrected(bare, "attenuation"), mumap=Image(MU, GRID))
     assert missing_factors(Scan(A(TRUTH), BEAM, unit=ACTIVITY_MM)) == []
 
 

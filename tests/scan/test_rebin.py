@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from allpet.errors import AllpetError
-from allpet.scan.rebin import direct_plane_of, ring_pairs, segments, ssrb
+from allpet.geometry import ParallelBeam
+from allpet.io.layout import Segments, span1_segments
+from allpet.scan.core import Scan
+from allpet.scan.rebin import direct_plane_of, rebinned, ring_pairs, segments, ssrb
 
 
 def test_mmr_table() -> None:
@@ -43,3 +47,37 @@ def test_wrong_number_of_planes() -> None:
         ssrb(np.zeros((127, 2, 2)), 64, 60)
     with pytest.raises(AllpetError, match="ring difference"):
         direct_plane_of(4, 4)
+
+
+def test_a_scan_of_segments_becomes_one_of_direct_planes() -> None:
+    stored, beam = span1_segments(5, 3), ParallelBeam(4, 5, 2.0)
+    n, rng = sum(stored.planes), np.random.default_rng(0)
+    counts, live, background = (torch.from_numpy(rng.random((n, 4, 5), np.float32)) for _ in range(3))
+    scan = Scan(
+        counts,
+        beam,
+        attenuation=live,
+        normalisation=2 * live,
+        background=background,
+        counts_per_unit=3.0,
+        plane_mm=4.0,
+        header={**stored.as_header(), "kept": "yes"},
+        neighbours=False,
+    )
+    direct = rebinned(scan)
+    for name, planes in (("sinogram", counts), ("background", background), ("normalisation", 2 * live * live)):
+        np.testing.assert_allclose(getattr(direct, name).numpy(), ssrb(planes.numpy(), 5, 3), rtol=1e-6)
+    assert direct.attenuation is None and direct.counts_per_unit == 3.0 and direct.plane_mm == 2.0
+    assert direct.neighbours and direct.header == {"kept": "yes"}
+    assert rebinned(direct) is direct
+
+
+def test_segments_of_several_ring_differences_lie_half_a_ring_apart() -> None:
+    """Span 3 of 4 rings: segment 0 has all 7 direct planes, segments +-3 (differences 2 to 3) the middle 3."""
+    stored = Segments((7, 3, 3), (-1, 2, -3), (1, 3, -2), 4)
+    scan = Scan(torch.ones(13, 2, 2), ParallelBeam(2, 2, 1.0), unit="kBq/mL*mm", header=stored.as_header())
+    scan.sinogram[7:10] = torch.tensor([2.0, 3.0, 4.0])[:, None, None]
+    direct = rebinned(scan)
+    assert direct.sinogram[:, 0, 0].tolist() == pytest.approx([1, 1, 4 / 3, 5 / 3, 2, 1, 1])
+    with pytest.raises(AllpetError, match="more planes than 3 rings"):
+        rebinned(Scan(scan.sinogram, scan.geometry, header={**scan.header, "number of rings": "3"}))

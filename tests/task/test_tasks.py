@@ -9,8 +9,9 @@ import torch
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam, RingBeam
 from allpet.model.prompt import TASKS as WORDS
-from allpet.recon.whole import reconstruct
+from allpet.recon.whole import missing_factors, reconstruct
 from allpet.scan import Image, Scan
+from allpet.scan.corrected import corrected_for
 from allpet.scan.dynamic import Dynamic
 from allpet.scan.mumap import WATER
 from allpet.task import TASKS
@@ -82,6 +83,9 @@ def test_attenuation_uses_the_map_that_is_given_exactly():
     assert any("own attenuation factors were not used" in note for note in free.notes)
     middle = given.expected.sinogram[:, :, 12:20].mean() / scan.sinogram[:, :, 12:20].mean()
     assert 1.5 < float(middle) < 3.5  # about exp(0.0096 * 120)
+    assert corrected_for(given.expected) == {"attenuation", "background"} and missing_factors(given.expected) == []
+    with pytest.raises(AllpetError, match="corrected for attenuation already"):
+        model.apply("attenuation", given.expected, samples=0)
 
 
 def test_agreement_of_mu_maps_is_in_words():

@@ -13,6 +13,7 @@ from allpet import AllPET, Scan, write
 from allpet.cli import main
 from allpet.errors import AllpetError
 from allpet.geometry import ParallelBeam
+from allpet.scan.dataset import Dataset
 from allpet.scan.simulate import simulate
 from allpet.task import planes
 from allpet.task.planes import working_beam
@@ -107,6 +108,24 @@ def test_the_network_takes_them(scans: list[Scan]):
         assert len(pairs) == 4 and pairs.tasks == (task,)
         assert torch.isfinite(pairs.stack).all() and torch.isfinite(pairs.target).all()
         assert float(pairs.target[:, 0].float().mean()) > 0.05
+
+
+def test_reconstructions_are_not_blurred_once_more(scans: list[Scan]):
+    data = own_pairs("low-dose", scans, dose_fraction=0.25, seed=1)
+    restorer = AllPET.from_pretrained().need("restorer")
+    assert data.attributes["image_fwhm_mm"] == data.attributes["acquisition"]["fwhm_mm"]
+
+    def sharpness(data: Dataset) -> torch.Tensor:
+        target = PairSet.from_dataset(data, restorer).target[:, 0].float()
+        return target.square().sum(dim=(-2, -1)) / target.sum(dim=(-2, -1)).square()
+
+    image = torch.from_numpy(data.image)
+    own = image.square().sum(dim=(-2, -1)) / image.sum(dim=(-2, -1)).square()
+    torch.testing.assert_close(sharpness(data), own, rtol=2e-3, atol=0)
+    drawn = replace(data, attributes={k: v for k, v in data.attributes.items() if k != "image_fwhm_mm"})
+    assert (sharpness(drawn) < 0.995 * own).all()
+    with pytest.raises(AllpetError, match="image_fwhm_mm is nan"):
+        PairSet.from_dataset(replace(data, attributes=data.attributes | {"image_fwhm_mm": float("nan")}), restorer)
 
 
 def test_adapt_takes_files_of_scans(

@@ -22,6 +22,7 @@ from allpet.provenance import provenance
 from allpet.save import HEADER_KEY, put_dataset, save
 from allpet.scan.core import FACTORS, Acquired, Image, Scan
 from allpet.scan.dataset import Dataset
+from allpet.scan.rebin import rebinned
 from allpet.scan.units import ACTIVITY, COUNTS, HU, MU
 
 
@@ -33,6 +34,7 @@ def convert(
     stop_s: float | None = None,
     to_mu: bool = False,
     to_suv: bool = False,
+    rebin: bool = False,
 ) -> tuple[str, ...]:
     """Read any readable file and write it in another format.
 
@@ -45,6 +47,7 @@ def convert(
     start_s, stop_s : keep the events of this time; for list mode only.
     to_mu : turn a CT image in HU into attenuation at 511 keV in 1/mm; an unknown unit is taken for HU.
     to_suv : turn an image in kBq/mL into SUV by body weight; see :mod:`allpet.scan.suv`.
+    rebin : sum the planes of several segments into direct planes; see :func:`allpet.scan.rebin.rebinned`.
 
     Returns
     -------
@@ -69,11 +72,13 @@ def convert(
     if source != LIST_MODE:
         if span is not None or start_s is not None or stop_s is not None:
             raise AllpetError(f"{src}: span and times are for list mode in .l files; leave them out")
-        if source == target == DATASET and not (to_mu or to_suv):
+        if source == target == DATASET and not (to_mu or to_suv or rebin):
             return _copy(src, dst)
         value = read(src)
         if to_mu and to_suv:
             raise AllpetError(f"{src}: cannot become a mu map and SUV at once; choose one")
+        if rebin:
+            value = _rebinned(src, value)
         save(_mu(src, value) if to_mu else _to_suv(src, value) if to_suv else value, dst)
         notes = []
         if isinstance(value, Scan) and value.dynamic is not None and target != DATASET:
@@ -83,6 +88,8 @@ def convert(
         return tuple(notes)
     if to_mu or to_suv:
         raise AllpetError(f"{src}: is {source}; only an image becomes a mu map or SUV")
+    if rebin:
+        raise AllpetError(f"{src}: list mode is rebinned anyway; leave rebin out")
     from allpet.io.listmode import read_listmode
 
     if span is None:
@@ -92,6 +99,14 @@ def convert(
         raise AllpetError(f"{dst}: span 1 is written as .hs only; name such a file")
     _span1(Path(str(src)), Path(str(dst)), start_s, stop_s)
     return ()
+
+
+def _rebinned(src: Place, value: Scan | Image) -> Scan:
+    """A scan of several segments as one of direct planes."""
+    direct = rebinned(value) if isinstance(value, Scan) else value
+    if direct is value or not isinstance(direct, Scan):
+        raise AllpetError(f"{src}: is no sinogram of several segments; leave rebin out")
+    return direct
 
 
 def _copy(src: Place, dst: Place) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ import torch
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid
 from allpet.io.dicom_facts import facts_of, number, text, unit_of
-from allpet.io.files import check_finite, square
+from allpet.io.files import centre_of_square, check_finite, square
 from allpet.scan.core import Acquired, Image
 
 PRIVATE_GROUP, PRIVATE_CREATOR, PRIVATE_FACTS = 0x0A11, "ALLPET", 0x01
@@ -354,21 +354,25 @@ def read_dicom(path: Path | str) -> Image:
         if abs(width - height) > 1e-3 * width:
             raise AllpetError(f"{path}: has pixels of {width:g} x {height:g} mm; they must be square")
         check_finite(path, array)
+        shift = centre_of_square(*array.shape[1:])
         array, padded = square(path, array)
         known, sizes = facts.known, (width, plane_mm)
         own = _own_facts(headers[0], sizes) if facts.factor == 1 else None
         if own:
             known, sizes = own
-        known["header"] = {**known["header"], **_centre(stack, len(array), sizes), **note, **padded}
+        known["header"] = {**known["header"], **_centre(stack, len(array), sizes, shift), **note, **padded}
         grid = ImageGrid(array.shape[-1], sizes[0])
         return Image(array=torch.from_numpy(array), grid=grid, unit=unit, plane_mm=sizes[1], **known)
 
 
-def _centre(stack: _Stack, planes: int, sizes: tuple[float, float]) -> dict[str, str]:
-    """Header key of the image's centre, in NIfTI's axes, where it is not where a centred image has it."""
+def _centre(stack: _Stack, planes: int, sizes: tuple[float, float], shift: tuple[float, float]) -> dict[str, str]:
+    """Header key of the image's centre, in NIfTI's axes, where it is not where a centred image has it.
+
+    `shift`: pixels, down and to the right, that the square's centre lies off the image's.
+    """
     from allpet.io.nifti import CENTRE, default_centre
 
-    centre = stack.centre * (-1, -1, 1)
+    centre = stack.centre * (-1, -1, 1) - np.array([shift[1], shift[0], 0.0]) * sizes[0]
     if np.allclose(centre, default_centre(planes, sizes[1]), rtol=1e-5, atol=1e-3 * sizes[0]):
         return {}
     return {CENTRE: ", ".join(repr(round(float(x), 6)) for x in centre)}

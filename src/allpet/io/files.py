@@ -107,7 +107,7 @@ def square(path: Path, array: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
     """Pad planes to a square about their centre, and a note of it for the header.
 
     The border is 0, or the array's minimum where that is negative (air in Hounsfield units). Where the two sides
-    differ by an odd number the image moves by half a pixel.
+    differ by an odd number the image moves by half a pixel; see :func:`centre_of_square`.
 
     Parameters
     ----------
@@ -126,6 +126,12 @@ def square(path: Path, array: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
     padded = np.full((len(array), n, n), min(0.0, float(array.min())), array.dtype)
     padded[:, top : top + rows, left : left + columns] = array
     return padded, {"padded to a square from": f"{rows} x {columns}"}
+
+
+def centre_of_square(rows: int, columns: int) -> tuple[float, float]:
+    """Pixels, down and to the right, from the centre of planes to that of the square that they are padded to."""
+    n = max(rows, columns)
+    return (n - rows) % 2 / 2, (n - columns) % 2 / 2
 
 
 def check_aspect(path: Path, rows: int, columns: int) -> None:

@@ -17,6 +17,7 @@ MAX_BYTES = 1 << 20
 OWN = "allpet "
 """Prefix of our own keys, written as comments (``; allpet unit := counts``) that other readers skip."""
 NOTES = (
+    "corrected for",
     "provenance",
     "list mode note",
     "padded to a square from",

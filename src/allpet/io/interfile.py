@@ -40,8 +40,9 @@ from allpet.io import rawdata
 from allpet.io.acquired import acquired
 from allpet.io.files import check_finite, replacing
 from allpet.io.header import Header, millimetres, parse_header
-from allpet.io.layout import INNER_AXES, KNOWN, Segments, axes, layout, sinogram_header
+from allpet.io.layout import INNER_AXES, KNOWN, Segments, axes, layout, segments_of, sinogram_header
 from allpet.scan.core import FACTORS, Scan
+from allpet.scan.corrected import APPLIED
 from allpet.scan.rebin import ring_pairs
 from allpet.scan.scanners import Scanner, find_scanner
 from allpet.scan.units import COUNTS
@@ -98,8 +99,10 @@ def read_sinogram(path: Path | str) -> Scan:
     if "normalisation" not in factors and isinstance(geometry, RingBeam) and geometry.block:
         factors["normalisation"] = torch.from_numpy(_missing(geometry, stored, scanner))
     rest = header.rest(KNOWN | used)
-    if len(stored.planes) > 1:
+    if len(stored.planes) > 1 or stored != segments_of(planes, {}, scanner):
         rest |= stored.as_header()
+    if set(header.words(APPLIED)) - {"none", "arc correction", "arc corrected"}:
+        rest[header.spelling[APPLIED]] = header.text(APPLIED)
     if turned := header.number("view offset (degrees)", 0.0):
         rest["view offset (degrees)"] = header.text("view offset (degrees)")
         rest["position note"] = f"view 0 stands at {turned:g} degrees; it is taken for 0 here"

@@ -13,13 +13,14 @@ from allpet.io import rawdata
 from allpet.io.acquired import UNKNOWN_SCANNER, closing_text, opening_lines
 from allpet.io.header import OWN, Header, centimetres, millimetres, standard_key
 from allpet.scan.core import Scan
-from allpet.scan.rebin import segments
+from allpet.scan.corrected import APPLIED
+from allpet.scan.rebin import SEGMENTED, segments
 from allpet.scan.scanners import Scanner, find_scanner
 
 INNER_AXES = ("axial coordinate", "view", "tangential coordinate")
 
 KNOWN = rawdata.KEYS | {
-    "applied corrections",
+    APPLIED,
     "average depth of interaction (cm)",
     "default bin size (cm)",
     "default number of arc-corrected bins",
@@ -59,12 +60,8 @@ class Segments:
 
     def as_header(self) -> dict[str, str]:
         """The keys that describe several segments, for the header of a Scan."""
-        return {
-            "planes per segment": _braces(self.planes),
-            "minimum ring difference per segment": _braces(self.lowest),
-            "maximum ring difference per segment": _braces(self.highest),
-            "number of rings": str(self.rings),
-        }
+        values = (_braces(self.planes), _braces(self.lowest), _braces(self.highest), str(self.rings))
+        return dict(zip(SEGMENTED, values, strict=True))
 
 
 def span1_segments(rings: int, max_difference: int) -> Segments:
@@ -154,7 +151,7 @@ def sinogram_header(scan: Scan, n: int, data_name: str, own: dict[str, Any] | No
             facts,
             scanner.name if scanner else UNKNOWN_SCANNER,
             "Emission",
-            ("applied corrections", "{arc correction}" if parallel else "{None}"),
+            (APPLIED, _applied(facts.get(APPLIED), parallel)),
             dtype,
         ),
         *_matrix_lines(scan.geometry, stored),
@@ -171,6 +168,13 @@ def sinogram_header(scan: Scan, n: int, data_name: str, own: dict[str, Any] | No
     return closing_text(scan, lines, KNOWN | {"planes per segment"}, notes | (own or {}))
 
 
+def _applied(kept: Any, parallel: bool) -> str:
+    """What was done to the data, as a list: what the header remembers, and whether bins are evenly spaced."""
+    words = [word.strip() for word in str(kept or "").strip("{} ").split(",")]
+    others = [word for word in words if word.lower() not in ("", "none", "arc correction", "arc corrected")]
+    return "{" + ", ".join([*(["arc correction"] if parallel else []), *others] or ["None"]) + "}"
+
+
 def _scale(value: float | torch.Tensor | None) -> float | str | None:
     """Counts per unit or dose fractions as text: one number, or one for each plane in braces."""
     if value is None or isinstance(value, float):
@@ -181,21 +185,16 @@ def _scale(value: float | torch.Tensor | None) -> float | str | None:
 def segments_of(n: int, facts: dict[str, Any], scanner: Scanner | None) -> Segments:
     """Segments to write: those the header remembers, all ring differences of a known scanner's direct planes, or one
     segment of ring difference 0."""
-    if scanner is not None and n == scanner.direct_planes:
-        return Segments((n,), (-scanner.max_ring_difference,), (scanner.max_ring_difference,), scanner.rings)
     try:
         planes, lowest, highest = (
-            tuple(int(part) for part in str(facts[key]).strip("{} ").split(","))
-            for key in (
-                "planes per segment",
-                "minimum ring difference per segment",
-                "maximum ring difference per segment",
-            )
+            tuple(int(part) for part in str(facts[key]).strip("{} ").split(",")) for key in SEGMENTED[:3]
         )
         if sum(planes) == n and len(planes) == len(lowest) == len(highest):
-            return Segments(planes, lowest, highest, int(facts["number of rings"]))
+            return Segments(planes, lowest, highest, int(facts[SEGMENTED[3]]))
     except (KeyError, ValueError):
         pass
+    if scanner is not None and n == scanner.direct_planes:
+        return Segments((n,), (-scanner.max_ring_difference,), (scanner.max_ring_difference,), scanner.rings)
     return Segments((n,), (0,), (0,), n)
 
 

@@ -31,7 +31,7 @@ import torch
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid
 from allpet.io.acquired import check_position
-from allpet.io.files import check_aspect, check_finite, file_size, replacing, square
+from allpet.io.files import centre_of_square, check_aspect, check_finite, file_size, replacing, square
 from allpet.io.images import UNKNOWN_UNIT
 from allpet.scan.core import Acquired, Image
 from allpet.scan.units import LABEL
@@ -183,8 +183,9 @@ def read_nifti(path: Path | str) -> Image:
     check_aspect(path, *array.shape[1::-1])
     array = array.transpose(2, 1, 0).copy()  # a turned axis of one voxel keeps a negative stride otherwise
     check_finite(path, array)
-    planes = len(array)
+    planes, (down, right) = len(array), centre_of_square(*array.shape[1:])
     array, note = square(path, array)
+    centre = centre - np.array([right, down, 0.0]) * pixel_mm  # rows go to the back, columns to the left
     known, header = _comment(nifti)
     unit = known.pop("unit", None) or UNKNOWN_UNIT
     pixel_mm, plane_mm = known.pop("pixel_mm", pixel_mm), known.pop("plane_mm", plane_mm)

@@ -27,7 +27,9 @@ BLURS = (1.0, 2.0, 4.0)  # standard deviations in pixels
 
 
 def gaussian_blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Gaussian smoothing of the last two axes, edges repeated."""
+    """Gaussian smoothing of the last two axes, edges repeated; none where `sigma` is 0."""
+    if sigma == 0:
+        return x
     reach = max(1, math.ceil(3 * sigma))
     t = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
     kernel = torch.exp(-0.5 * (t / sigma) ** 2)

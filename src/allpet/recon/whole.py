@@ -18,6 +18,7 @@ from allpet.recon.prior import RelativeDifference
 from allpet.recon.psf import check_fwhm
 from allpet.scan.arc import arc_beam
 from allpet.scan.core import Image, Scan
+from allpet.scan.corrected import ATTENUATION, corrected_for, lacks_no_background
 from allpet.scan.randoms import with_randoms
 from allpet.scan.units import ACTIVITY, COUNTS, UNCALIBRATED, sigma_of
 
@@ -93,6 +94,8 @@ def reconstruct(
         raise AllpetError(f"scan in {scan.unit} has no attenuation to correct; leave the mumap out")
     if mumap is not None:
         check_mumap(mumap)
+        if ATTENUATION in corrected_for(scan):
+            raise AllpetError("scan is corrected for attenuation already, as its header says; leave the mumap out")
     if group != 1 and mumap is not None:
         raise AllpetError("planes cannot be summed before a mumap is known for each; leave out group or mumap")
     if group > len(scan):
@@ -136,9 +139,9 @@ def missing_factors(scan: Scan, mumap: Image | None = None) -> list[str]:
     if scan.unit != COUNTS:
         return []
     lines = []
-    if scan.attenuation is None and mumap is None:
+    if scan.attenuation is None and mumap is None and ATTENUATION not in corrected_for(scan):
         lines.append("the scan states no attenuation: activity deep in a body comes out too low; give a mumap")
-    if scan.background is None:
+    if scan.background is None and not lacks_no_background(scan):
         lines.append("the scan states no scatter, and none is taken off: activity comes out too high")
     return lines
 

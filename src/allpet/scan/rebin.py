@@ -7,9 +7,22 @@ Plane m of segment d lies midway between its two rings, at ``m + |d| / 2`` ring 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import torch
 
 from allpet.errors import AllpetError
+from allpet.scan.core import Scan
+from allpet.scan.units import COUNTS
+
+SEGMENTED = (
+    "planes per segment",
+    "minimum ring difference per segment",
+    "maximum ring difference per segment",
+    "number of rings",
+)
+"""Header keys of a scan whose planes lie in several segments."""
 
 
 def segments(max_difference: int) -> list[int]:
@@ -60,3 +73,65 @@ def ssrb(planes: np.ndarray, rings: int, max_difference: int) -> np.ndarray:
     for plane, k in zip(planes, target, strict=True):
         out[k] += plane
     return out
+
+
+def segments_of_header(scan: Scan) -> tuple[list[tuple[int, float]], int] | None:
+    """Planes and plane distance (in ring distances) of each segment, and the scanner's rings; None where planes lie in
+    one segment or the header does not fit."""
+    try:
+        lists = [[int(part) for part in str(scan.header[key]).strip("{} ").split(",")] for key in SEGMENTED]
+    except (KeyError, ValueError):
+        return None
+    planes, lowest, highest, (rings, *_) = lists
+    if not len(planes) == len(lowest) == len(highest) > 1 or sum(planes) != len(scan):
+        return None
+    return [(n, 1.0 if a == b else 0.5) for n, a, b in zip(planes, lowest, highest, strict=True)], rings
+
+
+def rebinned(scan: Scan) -> Scan:
+    """A scan of several segments as one of direct planes (SSRB); any other as it is.
+
+    Counts, background and efficiencies of all planes that have their middle at a direct plane add up there, so that an
+    image of it is the mean activity that these lines see; planes that are no counts are averaged. Attenuation is then
+    part of the normalisation. Plane m of n of a segment lies at ``(m - (n - 1) / 2)`` plane distances from the middle.
+
+    Raises
+    ------
+    AllpetError : a segment that reaches beyond the rings.
+    """
+    found = segments_of_header(scan)
+    if found is None:
+        return scan
+    segments, rings = found
+    direct = 2 * rings - 1
+    target = np.concatenate([2 * step * (np.arange(n) - (n - 1) / 2) + rings - 1 for n, step in segments])
+    if target.min() < -0.5 or target.max() > direct - 0.5:
+        raise AllpetError(f"a segment has more planes than {rings} rings make; its header does not fit its data")
+    where = torch.from_numpy(np.rint(target).astype(np.int64))
+    number = torch.bincount(where, minlength=direct).clamp_min(1)
+    counts = scan.unit == COUNTS
+
+    def total(planes: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(direct, *planes.shape[1:]).index_add_(0, where, planes.float())
+
+    def summed(planes: torch.Tensor | None) -> torch.Tensor | None:
+        return None if planes is None else total(planes)
+
+    efficiency, scale = scan.efficiency, scan.counts_per_unit
+    if torch.is_tensor(scale):
+        efficiency, scale = efficiency * (scale / scale.mean())[:, None, None].float(), float(scale.mean())
+    return replace(
+        scan,
+        sinogram=total(scan.sinogram) if counts else total(scan.sinogram) / number[:, None, None],
+        normalisation=total(efficiency) if counts else None,
+        attenuation=None,
+        background=summed(scan.background),
+        delayeds=summed(scan.delayeds),
+        randoms=summed(scan.randoms),
+        dynamic=None if scan.dynamic is None else scan.dynamic.changed(total),
+        counts_per_unit=scale,
+        dose_fractions=None,
+        plane_mm=scan.plane_mm / 2,
+        neighbours=True,
+        header={key: value for key, value in scan.header.items() if key not in SEGMENTED},
+    )

@@ -13,6 +13,7 @@ from allpet.project import Projector
 from allpet.recon.mumap import resample_mumap
 from allpet.scan.carry import Carrier
 from allpet.scan.core import Image, Scan
+from allpet.scan.corrected import ATTENUATION, BACKGROUND
 from allpet.scan.mumap import WATER
 from allpet.scan.units import MU
 from allpet.task.gather import Gather
@@ -125,7 +126,7 @@ def attenuation(
             noise = part.deviation(image, own_spread, samples, seed, model) / lost
             factor = temper(model, "sinogram", question("attenuation", words, part))
             spread.append((wobble.square() + noise.square()).sqrt() * factor)
-    result = bare(scan.with_sinogram(torch.cat(expected), attenuation=None, background=None))
+    result = bare(scan.with_sinogram(torch.cat(expected), attenuation=None, background=None), ATTENUATION, BACKGROUND)
     std = result.with_sinogram(torch.cat(spread)) if spread else None
     written = Image(mumap, own, MU, plane_mm=scan.plane_mm, **scan.acquired())
     return gather.result(result, std, notes, pointed, {"-mumap": written})

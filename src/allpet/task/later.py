@@ -17,6 +17,7 @@ from allpet.mask.region import Region
 from allpet.model.prompt import TRACERS as WORDS
 from allpet.model.restorer import gaussian_blur
 from allpet.scan.core import Image, Scan
+from allpet.scan.corrected import BACKGROUND
 from allpet.scan.kinetics import ISOTOPES
 from allpet.scan.simulate import find_tracer_word
 from allpet.scan.tracers import TRACERS
@@ -199,7 +200,7 @@ def _predict(
         if samples:
             factor = temper(model, "sinogram", ask)
             spread.append(part.deviation(image, doubt[:, 0], samples, seed, model) * factor)
-    result = bare(shown.with_sinogram(torch.cat(expected), background=None))
+    result = bare(shown.with_sinogram(torch.cat(expected), background=None), BACKGROUND)
     std = result.with_sinogram(torch.cat(spread)) if spread else None
     extras: dict[str, Scan | Image] = {}
     if task == "delayed":

@@ -17,6 +17,7 @@ from allpet.model.translator import Ask, ask
 from allpet.scan.arc import line_coordinates
 from allpet.scan.carry import Carrier
 from allpet.scan.core import Scan
+from allpet.scan.corrected import ATTENUATION, corrected_for, lacks_no_background, mark_corrected
 from allpet.scan.randoms import with_randoms
 from allpet.scan.suv import HALF_LIFE_KEY
 from allpet.scan.tracers import TRACERS
@@ -62,8 +63,10 @@ def begin(task: str, model: AllPET, scan: Scan, prompt: str | None, notes: list[
         raise AllpetError(f"{task} takes measured counts; this scan is in {scan.unit}")
     if bool((scan.sinogram < 0).any()):
         raise AllpetError(f"{task} takes prompts; this scan has bins below zero (was a background subtracted?)")
+    if task == "attenuation" and ATTENUATION in corrected_for(scan):
+        raise AllpetError("this scan is corrected for attenuation already (its header says so); give measured counts")
     scan = with_randoms(scan)
-    if scan.background is None:
+    if scan.background is None and not lacks_no_background(scan):
         notes.append("no background (randoms, scatter) is known: all counts are taken for trues")
     if in_touch(scan):
         notes.append(f"planes are restored together with their neighbours, {scan.plane_mm:g} mm apart")
@@ -369,9 +372,13 @@ def header_of_another(scan: Scan) -> dict[str, Any]:
     return {key: value for key, value in scan.header.items() if standard_key(key) not in OF_ISOTOPE}
 
 
-def bare(scan: Scan) -> Scan:
-    """The scan without what belongs to its counts only: dynamic frames, delayeds, randoms, doses by plane."""
-    return replace(scan, dynamic=None, delayeds=None, randoms=None, dose_fractions=None)
+def bare(scan: Scan, *corrected: str) -> Scan:
+    """The scan without what belongs to its counts only: dynamic frames, delayeds, randoms, doses by plane.
+
+    `corrected`: what its counts are no longer subject to, for its header.
+    """
+    scan = replace(scan, dynamic=None, delayeds=None, randoms=None, dose_fractions=None)
+    return mark_corrected(scan, *corrected) if corrected else scan
 
 
 def calibration_for(scan: Scan, tracer: str | None, other: str) -> float | torch.Tensor | None:

@@ -13,6 +13,7 @@ from allpet.mask import split
 from allpet.mask.region import Region
 from allpet.model.prompt import TRACERS as WORDS
 from allpet.scan.core import Scan
+from allpet.scan.corrected import BACKGROUND
 from allpet.scan.tracers import TRACERS
 from allpet.task.gather import Gather
 from allpet.task.planes import (
@@ -116,7 +117,7 @@ def separate(
         if samples:
             factor = temper(model, "sinogram", ask)
             spread.append(part.deviation(mean[:, 0], doubt[:, 0], samples, seed, model) * factor)
-    plain = bare(scan.with_sinogram(torch.cat(first), background=None))
+    plain = bare(scan.with_sinogram(torch.cat(first), background=None), BACKGROUND)
     both = zip((first, second), known, strict=True)
     result, other = (plain.with_sinogram(torch.cat(planes), **facts) for planes, facts in both)
     std = result.with_sinogram(torch.cat(spread)) if spread else None

@@ -117,10 +117,12 @@ def _data(task: str, ready: Ready, beam: ParallelBeam, share: float | None, seed
     arrays = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
     first, _ = next(iter(ready.values()))
     units = dict(sinogram=COUNTS, observed=COUNTS, background=COUNTS, image=ACTIVITY, mumap=MU, attenuation="1")
+    fwhm = float(first.fwhm_mm or 4.5)
     attributes: dict[str, Any] = {
         "units": units,
         "prompt": {"tracer": first.tracer, "region": first.region, "task": task},
-        "acquisition": {"fwhm_mm": float(first.fwhm_mm or 4.5)},
+        "acquisition": {"fwhm_mm": fwhm},
+        "image_fwhm_mm": fwhm,  # reconstructed from what the scanner resolves
     }
     return Dataset(arrays, beam, attributes)
 

@@ -6,6 +6,7 @@ The scans are restored once; training then happens in the image alone, on pairs 
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -130,7 +131,7 @@ class PairSet(Pairs):
 
 
 def facts_of(data: Dataset, restorer: Restorer, name: str) -> dict[str, Any]:
-    """What all pairs of a data set share: task, words, delay, decay, frames' times."""
+    """What all pairs of a data set share: task, words, delay, decay, frames' times, and how far images are blurred."""
     attributes, prompt = data.attributes, data.prompt
     task = prompt.get("task")
     if task not in TASKS:
@@ -164,6 +165,10 @@ def facts_of(data: Dataset, restorer: Restorer, name: str) -> dict[str, Any]:
             raise AllpetError(f"{name}: has {len(length)} dynamic frames; this model takes {FRAMES}")
         facts["length"] = length
     facts["fwhm_mm"] = float(attributes.get("acquisition", {}).get("fwhm_mm", 4.5))
+    own = float(attributes.get("image_fwhm_mm", 0.0))
+    if not 0 <= own < math.inf:
+        raise AllpetError(f"{name}: image_fwhm_mm is {own:g}; it is the width in mm that its images already have, or 0")
+    facts["missing_mm"] = math.sqrt(max(0.0, facts["fwhm_mm"] ** 2 - own**2))
     return facts
 
 
@@ -208,7 +213,7 @@ def _pairs(
         has_mu=not blind,
         has_frames=frames is not None,
     )
-    blur = sigma_of(facts["fwhm_mm"]) / data.beam.bin_mm
+    blur, missing = (sigma_of(facts[key]) / data.beam.bin_mm for key in ("fwhm_mm", "missing_mm"))
     bins = scan.counts.shape[-1]
     target = torch.zeros(n, 2, bins, bins)
     if blind:
@@ -222,7 +227,7 @@ def _pairs(
         if facts["task"] in SECOND:
             results.append((rows_of(data, "second", some), "image_second"))
         for k, (truth, name) in enumerate(results):
-            image = gaussian_blur(rows_of(data, name, some), blur)
+            image = gaussian_blur(rows_of(data, name, some), missing)
             mean = (truth / live * (normalisation > 0)).mean(dim=(-2, -1)) / (normalisation > 0).float().mean(
                 dim=(-2, -1)
             )

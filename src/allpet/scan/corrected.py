@@ -1,0 +1,35 @@
+"""What counts have been corrected for already, as their header says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from allpet.scan.core import Acquired, Scan
+
+ATTENUATION, BACKGROUND = "attenuation", "background"
+CORRECTED = "corrected for"
+"""Header key of results that state counts without attenuation or without background."""
+APPLIED = "applied corrections"
+"""Interfile's key for the same; arc correction among them is a matter of geometry."""
+
+
+def corrected_for(what: Acquired) -> frozenset[str]:
+    """Words such as ``"attenuation"``, ``"scatter"``, ``"randoms"``, ``"background"``; arc correction left out."""
+    found: set[str] = set()
+    for key, text in what.header.items():
+        if " ".join(key.strip("! ").lower().split()) in (CORRECTED, APPLIED):
+            found |= {re.sub(r"\s+", " ", word.strip().lower()) for word in str(text).strip("{} ").split(",")}
+    return frozenset(found - {"", "none", "arc correction", "arc corrected"})
+
+
+def lacks_no_background(what: Acquired) -> bool:
+    """Whether it says that its background, or scatter and randoms, are taken off already."""
+    found = corrected_for(what)
+    return BACKGROUND in found or "scatter" in found
+
+
+def mark_corrected(scan: Scan, *words: str) -> Scan:
+    """The scan whose header says that it is corrected for these, too."""
+    every = sorted({*corrected_for(scan), *words})
+    return replace(scan, header={**scan.header, CORRECTED: ", ".join(every)})
