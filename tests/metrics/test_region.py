@@ -5,7 +5,7 @@ import pytest
 
 from allpet.geometry import ImageGrid
 from allpet.mask import Region
-from allpet.metrics.region import PEAK_MM, mean_in, uptake
+from allpet.metrics.region import PEAK_MM, mean_in, peak_image, uptake
 
 GRID = ImageGrid(40, 2.0)
 
@@ -30,6 +30,20 @@ def test_the_peak_is_the_mean_of_a_sphere_of_1_ml() -> None:
     assert 4 / 3 * np.pi * PEAK_MM**3 == pytest.approx(1000, rel=0.01)
     assert uptake(planes, region, GRID, 2.0).peak == pytest.approx(6.0, rel=0.15)
     assert uptake(np.full_like(planes, 3.0), region, GRID, 2.0).peak == pytest.approx(3.0)
+
+
+def test_slices_that_are_no_neighbours_have_peaks_of_their_own() -> None:
+    rng = np.random.default_rng(0)
+    planes = rng.gamma(4, 1, (5, 40, 40)).astype(np.float32)
+    mask = np.zeros_like(planes)
+    mask[2, 10:20, 10:20] = 1
+    region = Region.from_mask("r", mask)
+    alone = uptake(planes, region, GRID, 2.0, neighbours=False).peak
+    assert uptake(planes, region, GRID, 2.0).peak < alone < planes[2].max()
+    peaks = peak_image(planes, GRID, 2.0, neighbours=False)
+    assert uptake(planes, region, GRID, 2.0, peaks, neighbours=False).peak == pytest.approx(alone)
+    planes[[0, 1, 3, 4]] = 100
+    assert uptake(planes, region, GRID, 2.0, neighbours=False).peak == pytest.approx(alone)
 
 
 def test_the_peak_of_noise_lies_between_mean_and_maximum() -> None:

@@ -97,7 +97,14 @@ def test_stores_join_and_wrong_ones_are_named(restorer, tmp_path):
     write_store(simulated("delayed"), tmp_path / "a.zarr")
     write_store(simulated("convert"), tmp_path / "b.zarr")
     both = PairSet.load([tmp_path / "a.zarr", tmp_path / "b.zarr"], restorer, count=1)
-    assert both.tasks == ("delayed", "convert") and len(both.subject.unique()) == 2
+    assert both.tasks == ("delayed", "convert") and len(both.subject.unique()) == 1  # of one seed: the same person
+    others = simulate(1, **{**dict(region="abdomen", task="delayed", views=64, bins=64, seed=4), **OPTIONS["delayed"]})
+    write_store(others, tmp_path / "other.zarr")
+    others.attributes.pop("seed")
+    for name in ("e", "f"):
+        write_store(others, tmp_path / f"{name}.zarr")
+    several = PairSet.load([tmp_path / f"{name}.zarr" for name in ("a", "other", "e", "f")], restorer, count=1)
+    assert len(several.subject.unique()) == 4
     write_store(simulate(1, region="abdomen", views=64, bins=64), tmp_path / "c.zarr")
     with pytest.raises(AllpetError, match=r"c\.zarr: holds pairs of no task"):
         PairSet.load([tmp_path / "c.zarr"], restorer)

@@ -37,35 +37,48 @@ def mean_in(planes: np.ndarray, region: Region) -> float:
 
 
 def uptake(
-    planes: np.ndarray, region: Region, grid: ImageGrid, plane_mm: float, peaks: np.ndarray | None = None
+    planes: np.ndarray,
+    region: Region,
+    grid: ImageGrid,
+    plane_mm: float,
+    peaks: np.ndarray | None = None,
+    neighbours: bool = True,
 ) -> Uptake:
     """Uptake of a region in an image ``(plane, row, column)``.
 
     Parameters
     ----------
     peaks : :func:`peak_image` of the whole image, where many regions are read off it; default: made about the region.
+    neighbours : whether planes lie next to each other; else the peak is that of the sphere's cut with the plane.
     """
     core = region.levels > 127
     if not core.any():
         core = region.levels == region.levels.max()
     if peaks is None:
-        reach = [side // 2 for side in ball(grid.pixel_mm, plane_mm).shape]
+        reach = [side // 2 for side in _sphere(grid, plane_mm, neighbours).shape]
         wide = tuple(slice(max(k.start - r, 0), k.stop + r) for k, r in zip(region.box, reach, strict=True))
         inner = tuple(slice(k.start - w.start, k.stop - w.start) for k, w in zip(region.box, wide, strict=True))
-        found = peak_image(planes[wide], grid, plane_mm)[inner]
+        found = peak_image(planes[wide], grid, plane_mm, neighbours)[inner]
     else:
         found = peaks[region.box]
     volume = region.voxels * grid.pixel_mm**2 * plane_mm / 1000
     return Uptake(mean_in(planes, region), float(planes[region.box][core].max()), float(found[core].max()), volume)
 
 
-def peak_image(planes: np.ndarray, grid: ImageGrid, plane_mm: float) -> np.ndarray:
+def peak_image(planes: np.ndarray, grid: ImageGrid, plane_mm: float, neighbours: bool = True) -> np.ndarray:
     """Mean of a sphere of 1 mL about every voxel, of what of it lies in the image, float64 ``(plane, row, column)``."""
     from scipy.signal import fftconvolve
 
-    sphere, values = ball(grid.pixel_mm, plane_mm), planes.astype(np.float64)
+    sphere, values = _sphere(grid, plane_mm, neighbours), planes.astype(np.float64)
     within = fftconvolve(np.ones_like(values), sphere, "same")
     return np.asarray(fftconvolve(values, sphere, "same") / within)
+
+
+def _sphere(grid: ImageGrid, plane_mm: float, neighbours: bool) -> np.ndarray:
+    """:func:`ball`, or its middle plane alone."""
+    whole = ball(grid.pixel_mm, plane_mm)
+    middle = len(whole) // 2
+    return whole if neighbours else whole[middle : middle + 1]
 
 
 @lru_cache(maxsize=8)

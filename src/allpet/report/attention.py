@@ -125,7 +125,8 @@ def _regions(attended: Attended) -> Table:
     image = attended.image
     rows = []
     for number, region in enumerate(attended.regions, 1):
-        found = uptake(image.array.numpy(), region, image.grid, image.plane_mm)
+        together = attended.emphasised.neighbours
+        found = uptake(image.array.numpy(), region, image.grid, image.plane_mm, neighbours=together)
         rows.append(
             [
                 f"{number} {region.name}",

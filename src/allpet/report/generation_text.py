@@ -61,7 +61,7 @@ def tables(result: dict[str, Any]) -> list[str]:
     if "cost" in result:
         cost = result["cost"]
         speed = f"{1 / cost['seconds_a_sinogram']:.1f} sinograms/s on {cost['threads']} CPU threads"
-        size = f"{cost['parameters']:,} weights, {cost['evaluations']} evaluations"
+        size = f"{cost['parameters']:,} weights in the denoiser, {cost['evaluations']} evaluations"
         memory = f"peak memory of the whole evaluation {cost['peak_mib']:.0f} MiB"
         out.append(f"n = {result['n']} of each prompt, seed {result['seed']}; {size}, {speed}, {memory}.")
     return out

@@ -149,13 +149,13 @@ class Pointed:
             if again is None:
                 continue
             moved = replace(region, start=(region.start[0] - low, *region.start[1:]))
-            step = self.scan.plane_mm
+            step, stacked = self.scan.plane_mm, self.scan.neighbours
             found.append(
                 RegionResult(
                     region.name,
-                    uptake(quick.array.numpy(), moved, quick.grid, step),
-                    uptake(without, again, self.grid, step),
-                    uptake(after, again, self.grid, step),
+                    uptake(quick.array.numpy(), moved, quick.grid, step, neighbours=stacked),
+                    uptake(without, again, self.grid, step, neighbours=stacked),
+                    uptake(after, again, self.grid, step, neighbours=stacked),
                     factor * float(self.noise[number].std()) / again.voxels,
                     self.shown.image_unit,
                 )

@@ -30,6 +30,7 @@ from allpet.scan.tracers import TRACERS
 from allpet.scan.units import COUNTS, sigma_of
 from allpet.task.neighbours import half_of, restored_together
 from allpet.task.seen import Counts, Frames, see
+from allpet.train.samples import groups_of_people
 
 TASKS = WORDS[1:]
 CHUNK = 8
@@ -83,9 +84,8 @@ class Pairs(ABC):
         ------
         AllpetError : a store that holds no task's pairs, lacks an array, or has another size than the model.
         """
-        sets = []
-        for number, path in enumerate(paths):
-            store = open_store(path)
+        sets, stores = [], [open_store(path) for path in paths]
+        for path, store, number in zip(paths, stores, groups_of_people(stores), strict=True):
             n = len(store) if count is None else min(count, len(store))
             arrays = {name: store.rows(name, slice(0, n)) for name in store}
             found = cls.from_dataset(Dataset(arrays, store.beam, store.attributes), restorer, str(path))

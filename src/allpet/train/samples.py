@@ -18,6 +18,7 @@ from torch.nn.functional import avg_pool2d
 
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam
+from allpet.io.samples import Samples
 from allpet.mask import MaskFamily, draw_masks, project_mask
 from allpet.model.condition import TOLD
 from allpet.model.prompt import REGIONS, TASKS, TRACERS
@@ -68,9 +69,8 @@ class TrainingSet:
         """
         from allpet.io.store import open_store
 
-        sets = []
-        for number, path in enumerate(paths):
-            store = open_store(path)
+        sets, stores = [], [open_store(path) for path in paths]
+        for path, store, number in zip(paths, stores, groups_of_people(stores), strict=True):
             if store.unit != ACTIVITY_MM:
                 raise AllpetError(f"{path}: sinograms are in {store.unit}; train on ideal projections in {ACTIVITY_MM}")
             missing = [name for name in ("sinogram", "image", "attenuation", "subject") if name not in store]
@@ -145,6 +145,17 @@ class Counted:
     background: torch.Tensor
     emission: torch.Tensor
     bin_mm: torch.Tensor
+
+
+def groups_of_people(stores: Sequence[Samples]) -> list[int]:
+    """A number for each store, the same where the same people are simulated with several tracers or tasks: those of one
+    region, seed and split. They must not be trained on in one store and kept apart in another."""
+    keys = []
+    for number, store in enumerate(stores):
+        facts = store.attributes
+        region, seed, split = facts.get("prompt", {}).get("region"), facts.get("seed"), facts.get("split")
+        keys.append(f"store {number}" if None in (region, seed, split) else f"{region} {seed} {split}")
+    return [keys.index(key) for key in keys]
 
 
 def apart(subject: torch.Tensor, share: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

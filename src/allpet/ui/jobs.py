@@ -262,7 +262,8 @@ def _result(job: Job, found: Result, loaded: Loaded, model_hash: str) -> dict[st
         row |= {"after": numbers(one.after), "std": one.std}
         if loaded.truth is not None and job.task in WITH_TRUTH:
             image = loaded.image
-            row["truth"] = numbers(uptake(loaded.truth[some.start : some.stop], region, image.grid, image.plane_mm))
+            truth, together = loaded.truth[some.start : some.stop], loaded.scan.neighbours
+            row["truth"] = numbers(uptake(truth, region, image.grid, image.plane_mm, neighbours=together))
         rows.append(row)
     return {
         "task": job.task,

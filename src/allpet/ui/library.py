@@ -67,7 +67,7 @@ class Loaded:
     @cached_property
     def peaks(self) -> np.ndarray:
         """See :func:`allpet.metrics.region.peak_image`."""
-        return peak_image(self.image.array.numpy(), self.image.grid, self.image.plane_mm)
+        return peak_image(self.image.array.numpy(), self.image.grid, self.image.plane_mm, self.scan.neighbours)
 
     def uptake(self, item: Item) -> Uptake:
         """Of a region in the quick image."""
@@ -76,7 +76,8 @@ class Loaded:
                 self._facts.move_to_end(item.key)
                 return self._facts[item.key]
         image = self.image
-        found = uptake(image.array.numpy(), item.region, image.grid, image.plane_mm, self.peaks)
+        together = self.scan.neighbours
+        found = uptake(image.array.numpy(), item.region, image.grid, image.plane_mm, self.peaks, together)
         with self._lock:
             self._facts[item.key] = found
             while len(self._facts) > MAX_FACTS:
