@@ -1,7 +1,8 @@
 """Is a scan like anything that was trained on, and does it look like the tracer that it is said to be of?
 
-Closed form, nothing learned by gradient: in each region principal components of log images, one covariance about the
-tracers' own means (linear discriminant analysis). What lies outside of the components, or far from the mean of the
+Closed form, nothing learned by gradient: in each region the directions of log images that tell the tracers apart (linear
+discriminant analysis with a ridge) and the principal components of what is left, one covariance about the tracers' own
+means. What lies outside of the components, or far from the mean of the
 tracer that is said, is unfamiliar; so is a restored sinogram that no image explains, and so are counts that lie further
 from the restored sinogram than Poisson statistics allow, as those of a scan that is cut off or of a phantom of rods.
 What is usual depends on the counts. An image nearer to another tracer's mean contradicts the word.
@@ -24,6 +25,8 @@ from allpet.model.words import WordTables
 SIZE = 32
 LEVELS = 64
 FEATURES = SIZE**2 + LEVELS + 2
+RIDGE = 1.0
+"""Added to the covariance's diagonal, in units of its mean, where the directions are sought that tell tracers apart."""
 SHRINK = 0.1
 """Weight of the covariance's diagonal that is added to it."""
 LIMIT = 3.0
@@ -132,7 +135,7 @@ class Familiar(WordTables):
             raise AllpetError(f"{region}: each of {', '.join(TRACERS)} needs more than {k // len(TRACERS)} people")
         together = torch.cat([by_tracer[t] for t in TRACERS]).double()
         centre, scale = together.mean(dim=0), together.std(dim=0).clamp_min(0.05)
-        axes = torch.linalg.svd((together - centre) / scale, full_matrices=False).Vh[:k]
+        axes = _axes([(by_tracer[t].double() - centre) / scale for t in TRACERS], k)
         self.centre[r], self.scale[r], self.axes[r], self.fov_mm[r] = centre, scale, axes, fov_mm
         along = [((by_tracer[t].double() - centre) / scale) @ axes.T for t in TRACERS]
         means = torch.stack([x.mean(dim=0) for x in along])
@@ -198,6 +201,22 @@ class Familiar(WordTables):
         others = distance.clone()
         others[:, t] = torch.inf
         return Verdict(strange[:, t], distance[:, t] - others.amin(dim=1), REGIONS[r], nearest)
+
+
+def _axes(groups: list[torch.Tensor], k: int) -> torch.Tensor:
+    """k orthonormal axes: those that tell the groups' means apart best, then principal components of what is left.
+
+    Principal components alone leave out fine texture, which tells tracers apart where organs look alike.
+    """
+    means = torch.stack([x.mean(dim=0) for x in groups])
+    together = torch.cat(groups)
+    within = torch.cat([x - m for x, m in zip(groups, means, strict=True)])
+    spread = within.T @ within / len(within)
+    spread = spread + RIDGE * spread.diagonal().mean() * torch.eye(len(spread))
+    apart = torch.linalg.solve(spread, (means - means.mean(dim=0)).T).T
+    first = torch.linalg.svd(apart, full_matrices=False).Vh[: min(len(groups) - 1, k)]
+    rest = together - (together @ first.T) @ first
+    return torch.cat([first, torch.linalg.svd(rest, full_matrices=False).Vh[: k - len(first)]])
 
 
 def warnings(verdict: Verdict, tracer: str | None) -> list[str]:

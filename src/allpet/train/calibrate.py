@@ -28,8 +28,8 @@ from allpet.task.temper import ANY, BY_WORDS, LEVELS, image_of, words_of
 from allpet.train.pairs import PairSet
 from allpet.uncertainty import factor_of, ratios, sinogram_ratios
 
-PEOPLE = 200
-"""People of each region and tracer behind what is familiar; half as many again, others, say what is usual."""
+PEOPLE, OTHERS = 1200, 150
+"""People of each region and tracer behind what is familiar, and others that say what is usual."""
 COUNTS = (1e5, 1.5e6)
 MANY = (1e6, 5e6)
 """Full-dose prompts behind what is familiar; of these 1/100 to 1/2 are kept."""
@@ -47,7 +47,7 @@ def familiar(model: AllPET, people: int = PEOPLE, seed: int = 21, components: in
     """What restored scans of simulated people look like, at all doses."""
     out = Familiar(components)
     for region in REGIONS:
-        for split, count in (("train", people), ("validation", max(people // 2, 3))):
+        for split, count in (("train", people), ("validation", min(max(people // 2, 3), OTHERS))):
             looks = {}
             for tracer in TRACERS:
                 data = _people(model, count, "low-dose", tracer, region, split, seed, counts=MANY)
