@@ -1,8 +1,8 @@
 """Is a scan like anything that was trained on, and does it look like the tracer that it is said to be of?
 
-Closed form, nothing learned by gradient: in each region the directions of log images that tell the tracers apart (linear
-discriminant analysis with a ridge) and the principal components of what is left, one covariance about the tracers' own
-means. What lies outside of the components, or far from the mean of the
+Closed form, nothing learned by gradient: in each region the directions of log images that tell the tracers apart
+(linear discriminant analysis with a ridge) and the principal components of what is left, one covariance about the
+tracers' own means. What lies outside of the components, or far from the mean of the
 tracer that is said, is unfamiliar; so is a restored sinogram that no image explains, and so are counts that lie further
 from the restored sinogram than Poisson statistics allow, as those of a scan that is cut off or of a phantom of rods.
 What is usual depends on the counts. An image nearer to another tracer's mean contradicts the word.
