@@ -14,8 +14,8 @@ Denoise = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Noise = Callable[[int], torch.Tensor]
 """``noise(stream) -> (n, *shape)``: standard normal; another stream is independent noise of the same samples."""
 
-START, AMPLITUDE, STEPS = 0, 1, 100
-"""Streams of a seed: the start of a draw, its amplitude, and from `STEPS` on one stream for each step."""
+START, STEPS = 0, 100
+"""Streams of a seed: the start of a draw, and from `STEPS` on one stream for each step."""
 
 
 def seeded_noise(

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from allpet.model.moebius import PlaneConv, UNet
-from allpet.model.restorer import gaussian_blur
+from allpet.model.restorer import gaussian_blur, told_level
 from allpet.precision import autocast
 from allpet.project import Projector
 
@@ -65,7 +65,7 @@ def gate_of(mask: torch.Tensor) -> torch.Tensor:
 def told_of(level: torch.Tensor, bin_mm: torch.Tensor, kind: str, drawn: bool) -> torch.Tensor:
     """Mean trues in a bin and pitch in mm, each ``(n,)``, the regions' kind and whether a person drew them, as numbers
     for the network."""
-    x = (level.clamp_min(1e-3).log() - 1) / 2
+    x = told_level(level)
     said = [torch.full_like(x, value) for value in (KINDS.get(kind, 0.0), float(drawn))]
     return torch.stack([x, x.square() - 1, torch.log(bin_mm / 4), *said], dim=1)
 

@@ -41,6 +41,11 @@ def gaussian_blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
     return x.reshape(shape)
 
 
+def told_level(counts: torch.Tensor) -> torch.Tensor:
+    """Log of mean counts in a bin, as networks are told it: near 0 for a usual scan."""
+    return (counts.clamp_min(1e-3).log() - 1) / 2
+
+
 class Restorer(nn.Module):
     """Expected emission of a noisy sinogram.
 
@@ -68,7 +73,7 @@ class Restorer(nn.Module):
 
     def condition(self, mean_counts: torch.Tensor, bin_mm: torch.Tensor) -> torch.Tensor:
         """Features of log counts per bin and log pitch, ``(n, n_cond)``."""
-        level = (mean_counts.clamp_min(1e-3).log() - 1) / 2
+        level = told_level(mean_counts)
         pitch = torch.log(bin_mm / 4)
         return self.embed(torch.stack([level, level.square() - 1, torch.tanh(level), pitch], dim=1))
 

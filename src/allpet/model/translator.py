@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from allpet.model.denoiser import plane_positions
 from allpet.model.moebius import PlaneConv, UNet
 from allpet.model.prompt import REGIONS, TASKS, TRACERS
+from allpet.model.restorer import told_level
 from allpet.model.words import Words
 from allpet.precision import autocast
 
@@ -98,7 +99,7 @@ def ask(
     def word(value: str | None, known: tuple[str, ...]) -> torch.Tensor:
         return torch.full((n,), known.index(value) + 1 if value in known else 0)
 
-    x = (level.clamp_min(1e-3).log() - 1) / 2
+    x = told_level(level)
     pitch = torch.as_tensor(bin_mm, dtype=torch.float32).expand(n)
     delay = 0.0 if delay_minutes is None else math.log(max(delay_minutes, 1.0) / 60)
     flat = [torch.full((n,), float(value)) for value in (delay, has_mu, has_frames)]

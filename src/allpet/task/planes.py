@@ -172,8 +172,8 @@ class Part:
         return (put_back(self.scan.sinogram, estimate, self.scan.live) - self.background).clamp_min(0)
 
     def corrected(self, image: torch.Tensor, model: AllPET) -> torch.Tensor:
-        """The restored emission, changed by what another image has more or less than the present one."""
-        return (self.seen.emission + self.counts_of(image - self.seen.views.image, model)).clamp_min(0)
+        """See :meth:`Seen.corrected`."""
+        return self.seen.corrected(image, model.need("restorer").projector)
 
     def informed(self, image: torch.Tensor, spread: torch.Tensor, model: AllPET) -> torch.Tensor:
         """An image of this scan with what its counts say beyond it, >= 0 (:mod:`allpet.task.beyond`).

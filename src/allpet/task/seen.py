@@ -77,6 +77,10 @@ class Seen:
         rest = (getattr(self, name)[some] for name in ("emission", "unit", "level", "surprise"))
         return Seen(self.views[some], *rest)
 
+    def corrected(self, image: torch.Tensor, projector: Projector) -> torch.Tensor:
+        """The restored emission, changed by what another image has more or less than the present one."""
+        return (self.emission + projector(image - self.views.image) * self.unit[:, None, None]).clamp_min(0)
+
     def look(self, grid: ImageGrid, projector: Projector, fov_mm: float) -> Look:
         """What is judged for familiarity, over a field of view; `grid` is the image's in mm."""
         explained = projector(self.views.image) * self.unit[:, None, None]

@@ -35,8 +35,8 @@ def sight_of(
     projector = model.need("restorer").projector
     gate = gate_of(mask)
     unit = seen.unit[:, None, None]
-    emission = (seen.emission + projector(present - seen.views.image) * unit).clamp_min(0)
-    residual, information = fisher(scan.counts, scan.efficiency * emission + scan.background, scan.efficiency * unit)
+    expected = scan.efficiency * seen.corrected(present, projector) + scan.background
+    residual, information = fisher(scan.counts, expected, scan.efficiency * unit)
     found = [matched(m, residual, information, projector) for m in (gate, gaussian_blur(mask, EDGE))]
     alpha, error = (torch.stack(pair, dim=1) for pair in zip(*found, strict=True))
     step = fisher_step(residual, information, projector)

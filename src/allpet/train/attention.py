@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from allpet.model.allpet import AllPET
-from allpet.model.focus import Focus, Sight
+from allpet.model.focus import Focus
 from allpet.train.marked import Marked
 from allpet.train.muon import muon
 from allpet.train.samples import apart
@@ -47,20 +48,13 @@ def turned(regions: Marked, rng: torch.Generator) -> Marked:
         values = torch.rot90(values, turns, (-2, -1))
         return values.flip(-1) if mirror else values
 
-    sight = regions.sight
-    moved = Sight(change(sight.stack), sight.alpha, sight.error, sight.told)
-    return Marked(moved, change(regions.target), regions.subject, regions.changed)
+    moved = replace(regions.sight, stack=change(regions.sight.stack))
+    return replace(regions, sight=moved, target=change(regions.target))
 
 
 def as_float(regions: Marked) -> Marked:
     """The same with the network's input in float32."""
-    sight = regions.sight
-    return Marked(
-        Sight(sight.stack.float(), sight.alpha, sight.error, sight.told),
-        regions.target,
-        regions.subject,
-        regions.changed,
-    )
+    return replace(regions, sight=replace(regions.sight, stack=regions.sight.stack.float()))
 
 
 class Attention:

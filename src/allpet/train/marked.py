@@ -227,7 +227,7 @@ def foci(
         where = lesion if lesion.any() and rng.random() < 0.4 else None
         if where is not None:
             row, column = np.argwhere(lesion)[int(rng.integers(int(lesion.sum())))]
-            radius = max(math.sqrt(_joined(lesion, row, column) / math.pi) * grid.pixel_mm, RADII_MM[0])
+            radius = max(math.sqrt(part_at(lesion, row, column).sum() / math.pi) * grid.pixel_mm, RADII_MM[0])
         else:
             row, column = body[int(rng.integers(len(body)))]
             radius = math.exp(rng.uniform(*np.log(RADII_MM)))
@@ -270,11 +270,6 @@ def ellipse(rng: np.random.Generator, centre: np.ndarray, radius: float) -> dict
     aspect = math.exp(rng.normal(0, 0.25))
     axes = [float(radius * aspect), float(radius / aspect)]
     return dict(type="ellipse", centre_mm=centre.tolist(), axes_mm=axes, angle_deg=float(rng.uniform(0, 180)))
-
-
-def _joined(lesion: np.ndarray, row: int, column: int) -> int:
-    """Pixels of the lesion that a pixel belongs to."""
-    return int(part_at(lesion, row, column).sum())
 
 
 def part_at(lesion: np.ndarray, row: int, column: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from allpet.errors import AllpetError
 
-BAD, FORBIDDEN, MISSING, CONFLICT, TOO_LARGE, TOO_MANY = 400, 403, 404, 409, 413, 429
+BAD, MISSING, CONFLICT, TOO_LARGE, TOO_MANY = 400, 404, 409, 413, 429
 
 
 class Refused(AllpetError):
