@@ -28,7 +28,7 @@ from allpet.task.temper import ANY, BY_WORDS, LEVELS, image_of, words_of
 from allpet.train.pairs import PairSet
 from allpet.uncertainty import factor_of, ratios, sinogram_ratios
 
-PEOPLE, OTHERS = 1200, 150
+PEOPLE, OTHERS = 600, 150
 """People of each region and tracer behind what is familiar, and others that say what is usual."""
 COUNTS = (1e5, 1.5e6)
 MANY = (1e6, 5e6)
