@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,12 +18,24 @@ LEVEL = 0.9
 """Share of truths that an interval shall cover."""
 NORMAL = 1.6448536
 """Half the width of that interval in standard deviations of a normal distribution."""
+FITTED = 8
+"""Draws behind the deviations that factors are fitted to."""
 BODY = 0.1
 """Truth above this share of its 99th percentile is body."""
 SEEING = 0.05
 """Bins with at least this share of the plane's peak of trues see the body."""
 ATTENUATING = 0.3
 """For attenuation: truth above this, in units of water's, is body."""
+
+
+@cache
+def few_draws(samples: int) -> float:
+    """By how much the deviation of fewer than :data:`FITTED` draws must be larger for the same factor to cover: the
+    ratio of Student's quantiles; 1 for as many or more."""
+    from scipy.stats import t
+
+    level = (1 + LEVEL) / 2
+    return max(1.0, float(t.ppf(level, samples - 1) / t.ppf(level, FITTED - 1)))
 
 
 def body_of(target: torch.Tensor, attenuation: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,10 @@ from allpet.errors import AllpetError
 MAX_BYTES = 1 << 20
 OWN = "allpet "
 """Prefix of our own keys, written as comments (``; allpet unit := counts``) that other readers skip."""
+THINNING = "thinning"
+"""Key of what a lower dose is: "activity" (randoms go with its square), else time."""
 NOTES = (
+    THINNING,
     "corrected for",
     "provenance",
     "list mode note",

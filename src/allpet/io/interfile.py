@@ -43,7 +43,7 @@ from allpet.io.header import Header, millimetres, parse_header
 from allpet.io.layout import INNER_AXES, KNOWN, Segments, axes, layout, segments_of, sinogram_header
 from allpet.scan.core import FACTORS, Scan
 from allpet.scan.corrected import APPLIED
-from allpet.scan.rebin import ring_pairs
+from allpet.scan.rebin import pairs_of_planes
 from allpet.scan.scanners import Scanner, find_scanner
 from allpet.scan.units import COUNTS
 
@@ -97,7 +97,7 @@ def read_sinogram(path: Path | str) -> Scan:
     known, used = acquired(header)
     scanner = find_scanner(known["scanner"] or "")
     if "normalisation" not in factors and isinstance(geometry, RingBeam) and geometry.block:
-        factors["normalisation"] = torch.from_numpy(_missing(geometry, stored, scanner))
+        factors["normalisation"] = torch.from_numpy(_missing(geometry, stored))
     rest = header.rest(KNOWN | used)
     if len(stored.planes) > 1 or stored != segments_of(planes, {}, scanner):
         rest |= stored.as_header()
@@ -114,7 +114,7 @@ def read_sinogram(path: Path | str) -> Scan:
         **factors,
         counts_per_unit=None if scale is None else torch.tensor(scale, dtype=torch.float64),
         dose_fractions=None if shares is None else torch.tensor(shares, dtype=torch.float64),
-        plane_mm=_plane_mm(header, stored),
+        plane_mm=_plane_mm(header, stored, scanner),
         neighbours=planes > 1 and len(stored.planes) == 1 and header.own("neighbours") != "no",
         fwhm_mm=header.own_number("radial resolution (mm)"),
         header=rest,
@@ -122,8 +122,9 @@ def read_sinogram(path: Path | str) -> Scan:
     )
 
 
-def _plane_mm(header: Header, stored: Segments) -> float:
-    plane_mm = millimetres(header, "distance between rings (cm)", "0.1") * stored.plane_spacing
+def _plane_mm(header: Header, stored: Segments, scanner: Scanner | None) -> float:
+    usual = "0.1" if scanner is None else repr(scanner.ring_mm / 10)
+    plane_mm = millimetres(header, "distance between rings (cm)", usual) * stored.plane_spacing
     if plane_mm <= 0:
         raise header.fail(f"has planes {plane_mm} mm apart; the distance must be positive")
     return plane_mm
@@ -178,12 +179,12 @@ def _read_planes(header: Header, geometry: Geometry, planes: int) -> torch.Tenso
     return torch.from_numpy(out)
 
 
-def _missing(beam: RingBeam, stored: Segments, scanner: Scanner | None) -> np.ndarray:
-    """0 in the detector gaps; elsewhere the ring pairs of a direct plane where the scanner tells, else 1."""
+def _missing(beam: RingBeam, stored: Segments) -> np.ndarray:
+    """0 in the detector gaps; elsewhere the ring pairs of a plane."""
     live = beam.live().astype(np.float32)[None]
-    if scanner is None or stored.plane_spacing == 1.0 or stored.planes != (scanner.direct_planes,):
-        return live
-    return ring_pairs(scanner.rings, stored.highest[0]).astype(np.float32)[:, None, None] * live
+    parts = zip(stored.planes, stored.lowest, stored.highest, strict=True)
+    pairs = np.concatenate([pairs_of_planes(*part, stored.rings) for part in parts])
+    return pairs.astype(np.float32)[:, None, None] * live
 
 
 def write_sinogram(scan: Scan, path: Path | str) -> None:

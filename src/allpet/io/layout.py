@@ -56,7 +56,7 @@ class Segments:
     @property
     def plane_spacing(self) -> float:
         """Distance between planes over that between rings: a half where direct and cross planes alternate."""
-        return 0.5 if len(self.planes) == 1 and self.lowest != self.highest else 1.0
+        return 0.5 if self.lowest[0] != self.highest[0] else 1.0
 
     def as_header(self) -> dict[str, str]:
         """The keys that describe several segments, for the header of a Scan."""
@@ -86,7 +86,8 @@ def layout(header: Header) -> tuple[Geometry, Segments]:
     )
     if not len(lowest) == len(highest) == len(planes):
         raise header.fail(f"has {len(planes)} segments but {len(lowest)} ring differences; give one for each segment")
-    stored = Segments(planes, lowest, highest, header.integer("number of rings", max(planes), 1))
+    scanner = find_scanner(header.text("originating system", ""))
+    stored = Segments(planes, lowest, highest, header.integer("number of rings", _rings(planes, lowest, highest), 1))
     corrections = header.words("applied corrections", "arc correction")
     if "arc correction" in corrections or "arc corrected" in corrections:
         key = "effective central bin size (cm)"
@@ -94,7 +95,6 @@ def layout(header: Header) -> tuple[Geometry, Segments]:
         if width <= 0:
             raise header.fail(f"'{key}' is {width / 10}; it must be positive")
         return ParallelBeam(views, bins, width), stored
-    scanner = find_scanner(header.text("originating system", ""))
     detectors = header.integer("number of detectors per ring", 2 * (scanner.views if scanner else views))
     if detectors != 2 * views:
         raise header.fail(f"has {views} views of {detectors} detectors, not arc-corrected; it must be unmashed")
@@ -105,6 +105,13 @@ def layout(header: Header) -> tuple[Geometry, Segments]:
         raise header.fail(f"has {bins} bins on a ring of {detectors} detectors, {radius} mm in radius; that cannot be")
     block = header.integer(OWN + "block", scanner.block if scanner else 0, high=detectors)
     return RingBeam(views, bins, radius, block), stored
+
+
+def _rings(planes: tuple[int, ...], lowest: tuple[int, ...], highest: tuple[int, ...]) -> int:
+    """Rings of a scanner whose longest segment has so many planes."""
+    k = planes.index(max(planes))
+    near = 0 if lowest[k] <= 0 <= highest[k] else min(abs(lowest[k]), abs(highest[k]))
+    return planes[k] + near if lowest[k] == highest[k] else (planes[k] + 1) // 2 + near
 
 
 def axes(header: Header) -> dict[str, list[int]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from allpet.geometry import ParallelBeam
+from allpet.io.header import THINNING
 from allpet.io.schema import ACQUISITION, BLOCK, FRAME_TIMES, PROMPT
 from allpet.scan.units import COUNTS
 
@@ -65,6 +66,8 @@ def as_scan(samples: Samples, index: Index | None = None, facts: dict[str, Any] 
     unit = str(units.get(name, units["sinogram"]))
     known: dict[str, Any] = {key: prompt.get(key) for key in PROMPT}
     known["header"] = dict(samples.attributes.get("header", {}))
+    if samples.attributes.get(THINNING) == "activity":
+        known["header"][THINNING] = "activity"
     known |= {key: value for key, value in samples.attributes.get("acquisition", {}).items() if key in ACQUISITION}
     if (shares := known.get("dose_fractions")) is not None:
         known["dose_fractions"] = np.asarray(shares) if index is None else np.asarray(shares)[index]
@@ -140,7 +143,7 @@ def background_at(samples: Samples, index: Index | None, share: np.ndarray) -> d
     randoms = full.get("randoms", np.float32(0))
     if "background" not in full and "scatter" in full:
         full["background"] = full["scatter"] + randoms
-    fewer = share if samples.attributes.get("thinning") == "activity" else np.ones_like(share)
+    fewer = share if samples.attributes.get(THINNING) == "activity" else np.ones_like(share)
     out = {"randoms": randoms * (share * fewer)} if "randoms" in full else {}
     if "background" in full:
         out["background"] = full["background"] * share - randoms * (share * (1 - fewer))

@@ -60,7 +60,8 @@ def osem(
 
     Returns
     -------
-    image ``(..., n, n)``, >= 0, in counts per mm; zero outside the circle that all views see.
+    image ``(..., n, n)``, >= 0, in counts per mm; zero outside the circle that all views see, and where no
+    measured bin looks.
 
     Raises
     ------
@@ -84,6 +85,7 @@ def osem(
     seen = field_of_view(projector, dtype).to(counts.device)
     image = seen.expand(*counts.shape[:-2], *grid.shape) * 1.0 if start is None else start.to(dtype) * seen
     parts = subset_parts(counts, projector, subsets, efficiency, background, psf_mm)
+    image = image * (sum(part.sensitivity for part in parts) > 0)  # nothing is known of what no measured bin sees
     if prior is not None and subsets == 1:
         return descend(parts[0], image, prior, seen, iterations)
     if prior is None:

@@ -274,6 +274,7 @@ def sum_planes(scan: Scan, group: int) -> Scan:
         randoms=summed(scan.randoms),
         dynamic=None if scan.dynamic is None else scan.dynamic.changed(total),
         counts_per_unit=scale,
+        dose_fractions=None,
         plane_mm=scan.plane_mm * group,
         header=scan.header if group == 1 else {**scan.header, CENTRE: centre, OFFSET_Z: repr(shift)},
     )

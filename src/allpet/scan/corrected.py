@@ -19,8 +19,13 @@ def corrected_for(what: Acquired) -> frozenset[str]:
     found: set[str] = set()
     for key, text in what.header.items():
         if " ".join(key.strip("! ").lower().split()) in (CORRECTED, APPLIED):
-            found |= {re.sub(r"\s+", " ", word.strip().lower()) for word in str(text).strip("{} ").split(",")}
-    return frozenset(found - {"", "none", "arc correction", "arc corrected"})
+            found |= {_plain(word) for word in str(text).strip("{} ").split(",")}
+    return frozenset(found - {"", "none", "arc"})
+
+
+def _plain(word: str) -> str:
+    """``"Scatter correction"`` or ``"scatter corrected"`` as ``"scatter"``."""
+    return re.sub(r"\s+correct(ion|ed)$", "", re.sub(r"\s+", " ", word.strip().lower()))
 
 
 def lacks_no_background(what: Acquired) -> bool:

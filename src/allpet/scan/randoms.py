@@ -16,6 +16,7 @@ import torch
 from allpet.errors import AllpetError
 from allpet.geometry import RingBeam
 from allpet.scan.core import Scan
+from allpet.scan.corrected import BACKGROUND, corrected_for
 
 ITERATIONS = 50
 
@@ -95,7 +96,10 @@ def _wide_gaussian(planes: np.ndarray) -> np.ndarray:
 
 
 def with_randoms(scan: Scan) -> Scan:
-    """The scan with its randoms as background where it has none yet: those it states, else its smoothed delayeds."""
+    """The scan with its randoms as background where it has none yet: those it states, else its smoothed delayeds; none
+    where its header says that they are taken off."""
     if scan.background is not None or (scan.randoms is None and scan.delayeds is None):
         return scan
+    if {"randoms", BACKGROUND} & corrected_for(scan):
+        return replace(scan, randoms=None, delayeds=None)
     return replace(scan, background=smooth_randoms(scan) if scan.randoms is None else scan.randoms)

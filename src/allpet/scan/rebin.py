@@ -75,9 +75,35 @@ def ssrb(planes: np.ndarray, rings: int, max_difference: int) -> np.ndarray:
     return out
 
 
-def segments_of_header(scan: Scan) -> tuple[list[tuple[int, float]], int] | None:
-    """Planes and plane distance (in ring distances) of each segment, and the scanner's rings; None where planes lie in
-    one segment or the header does not fit."""
+def pairs_of_planes(planes: int, lowest: int, highest: int, rings: int) -> np.ndarray:
+    """Ring pairs that are summed in each plane of a segment of ring differences `lowest` to `highest`, int64
+    ``(planes,)``. Planes lie half a ring distance apart where there are several differences, else a whole one."""
+    where = direct_planes_of(planes, lowest, highest, rings)[:, None]
+    difference = np.arange(lowest, highest + 1)
+    first, second = where - difference, where + difference  # twice the two rings
+    return np.asarray(
+        ((first % 2 == 0) & (np.minimum(first, second) >= 0) & (np.maximum(first, second) < 2 * rings)).sum(1)
+    )
+
+
+def direct_planes_of(planes: int, lowest: int, highest: int, rings: int) -> np.ndarray:
+    """Direct plane at which each plane of a segment has its middle, int64 ``(planes,)``.
+
+    Raises
+    ------
+    AllpetError : a segment that reaches beyond the rings.
+    """
+    step = 2 if lowest == highest else 1
+    twice = step * (2 * np.arange(planes) - (planes - 1)) + 2 * (rings - 1)
+    where = twice // 2
+    if where.min(initial=0) < 0 or where.max(initial=0) > 2 * rings - 2:
+        raise AllpetError(f"a segment has more planes than {rings} rings make; its header does not fit its data")
+    return where
+
+
+def segments_of_header(scan: Scan) -> tuple[list[tuple[int, int, int]], int] | None:
+    """Planes, lowest and highest ring difference of each segment, and the scanner's rings; None where planes lie in one
+    segment or the header does not fit."""
     try:
         lists = [[int(part) for part in str(scan.header[key]).strip("{} ").split(",")] for key in SEGMENTED]
     except (KeyError, ValueError):
@@ -85,15 +111,15 @@ def segments_of_header(scan: Scan) -> tuple[list[tuple[int, float]], int] | None
     planes, lowest, highest, (rings, *_) = lists
     if not len(planes) == len(lowest) == len(highest) > 1 or sum(planes) != len(scan):
         return None
-    return [(n, 1.0 if a == b else 0.5) for n, a, b in zip(planes, lowest, highest, strict=True)], rings
+    return list(zip(planes, lowest, highest, strict=True)), rings
 
 
 def rebinned(scan: Scan) -> Scan:
     """A scan of several segments as one of direct planes (SSRB); any other as it is.
 
     Counts, background and efficiencies of all planes that have their middle at a direct plane add up there, so that an
-    image of it is the mean activity that these lines see; planes that are no counts are averaged. Attenuation is then
-    part of the normalisation. Plane m of n of a segment lies at ``(m - (n - 1) / 2)`` plane distances from the middle.
+    image of it is the mean activity that these lines see; planes that are no counts are averaged, and so is
+    attenuation, by efficiency. Planes without a normalisation count as often as ring pairs are summed in them.
 
     Raises
     ------
@@ -102,13 +128,9 @@ def rebinned(scan: Scan) -> Scan:
     found = segments_of_header(scan)
     if found is None:
         return scan
-    segments, rings = found
+    parts, rings = found
     direct = 2 * rings - 1
-    target = np.concatenate([2 * step * (np.arange(n) - (n - 1) / 2) + rings - 1 for n, step in segments])
-    if target.min() < -0.5 or target.max() > direct - 0.5:
-        raise AllpetError(f"a segment has more planes than {rings} rings make; its header does not fit its data")
-    where = torch.from_numpy(np.rint(target).astype(np.int64))
-    number = torch.bincount(where, minlength=direct).clamp_min(1)
+    where = torch.from_numpy(np.concatenate([direct_planes_of(*part, rings) for part in parts]))
     counts = scan.unit == COUNTS
 
     def total(planes: torch.Tensor) -> torch.Tensor:
@@ -117,21 +139,28 @@ def rebinned(scan: Scan) -> Scan:
     def summed(planes: torch.Tensor | None) -> torch.Tensor | None:
         return None if planes is None else total(planes)
 
-    efficiency, scale = scan.efficiency, scan.counts_per_unit
+    live, scale = scan.normalisation, scan.counts_per_unit
+    if live is None:
+        pairs = np.concatenate([pairs_of_planes(*part, rings) for part in parts])
+        live = torch.from_numpy(pairs).float()[:, None, None].expand_as(scan.sinogram)
     if torch.is_tensor(scale):
-        efficiency, scale = efficiency * (scale / scale.mean())[:, None, None].float(), float(scale.mean())
+        live, scale = live * (scale / scale.mean())[:, None, None].float(), float(scale.mean())
+    normalisation, attenuation = total(live), scan.attenuation
+    if attenuation is not None:
+        attenuation = torch.where(normalisation > 0, total(live * attenuation) / normalisation.clamp_min(1e-30), 1.0)
+    number = torch.bincount(where, minlength=direct).clamp_min(1)
     return replace(
         scan,
         sinogram=total(scan.sinogram) if counts else total(scan.sinogram) / number[:, None, None],
-        normalisation=total(efficiency) if counts else None,
-        attenuation=None,
+        normalisation=normalisation if counts else None,
+        attenuation=attenuation if counts else None,
         background=summed(scan.background),
         delayeds=summed(scan.delayeds),
         randoms=summed(scan.randoms),
         dynamic=None if scan.dynamic is None else scan.dynamic.changed(total),
         counts_per_unit=scale,
         dose_fractions=None,
-        plane_mm=scan.plane_mm / 2,
+        plane_mm=scan.plane_mm / (2 if parts[0][1] == parts[0][2] else 1),
         neighbours=True,
         header={key: value for key, value in scan.header.items() if key not in SEGMENTED},
     )

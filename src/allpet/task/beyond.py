@@ -9,9 +9,11 @@ as in hot organs, counts decide if they are many. Nothing is fitted.
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import torch
+from torch.nn import functional as F
 
 from allpet.model.restorer import gaussian_blur
 from allpet.project import Projector, least_squares
@@ -20,8 +22,8 @@ from allpet.task.seen import Counts
 
 GRAIN = 1.0
 """Standard deviation in pixels of the smoothing that the image's errors are taken to have."""
-STEPS = 10
-"""Of the conjugate gradients."""
+STEPS, ENOUGH = 60, 1e-3
+"""Of the conjugate gradients: at most, and by how much the gradient has shrunk then."""
 
 
 def beyond(
@@ -39,15 +41,22 @@ def beyond(
     weight = scan.efficiency * unit[:, None, None] / noise
 
     def grained(white: torch.Tensor) -> torch.Tensor:
-        return spread * gaussian_blur(white, GRAIN) / norm()
+        return spread * _blurred(white) / norm()
 
     def forward(white: torch.Tensor) -> torch.Tensor:
         return weight * projector(grained(white))
 
     def back(y: torch.Tensor) -> torch.Tensor:
-        return gaussian_blur(spread * projector.adjoint(weight * y), GRAIN) / norm()
+        return _blurred(spread * projector.adjoint(weight * y)) / norm()
 
-    return grained(least_squares(forward, back, (scan.counts - expected) / noise, STEPS, damping=1.0))
+    data = (scan.counts - expected) / noise
+    return grained(least_squares(forward, back, data, STEPS, damping=1.0, tolerance=ENOUGH))
+
+
+def _blurred(x: torch.Tensor) -> torch.Tensor:
+    """The smoothing, with zeros outside of the image: it is its own transpose."""
+    reach = math.ceil(3 * GRAIN)
+    return gaussian_blur(F.pad(x, (reach,) * 4), GRAIN)[..., reach:-reach, reach:-reach]
 
 
 @cache

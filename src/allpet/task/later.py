@@ -150,7 +150,7 @@ def convert(
         scan,
         tracer=wanted,
         isotope=TRACERS[wanted].isotope.name,
-        counts_per_unit=calibration_for(scan, first_tracer(scan) or words.tracer, wanted),
+        **calibration_for(scan, first_tracer(scan) or words.tracer, wanted),
         injected_mbq=None,
         start_s=None,
         header=header_of_another(scan),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from allpet.errors import AllpetError
+from allpet.io.header import THINNING
 from allpet.mask.region import Region
 from allpet.scan.core import Scan
 from allpet.task.gather import Gather
@@ -60,28 +62,40 @@ def low_dose(
     shares = _shares(scan, dose_fraction, notes)
     scan, words = begin("low-dose", model, scan, prompt, notes)
     translator = model.translator_of("low-dose")
-    gather, pointed = Gather(model, "low-dose", words, scan, images), Pointed(model, "low-dose", scan, roi, seed)
+    per_unit = None if scan.counts_per_unit is None else scan.counts_per_unit / shares  # of the same activity
+    known: dict[str, Any] = dict(dose_fraction=1.0, dose_fractions=None, counts_per_unit=per_unit)
+    gather = Gather(model, "low-dose", words, replace(scan, **known), images)
+    pointed = Pointed(model, "low-dose", scan, roi, seed)
+    full = _full_background(scan, shares[:, None, None].float())
     expected, deviations = [], []
     for part in parts(model, scan, scan.attenuation, progress, first_plane=first_plane):
         gather.look(part)
-        share = shares[part.first : part.first + len(part), None, None].float()
+        some = slice(part.first, part.first + len(part))
+        share = shares[some, None, None].float()
         asked = question("low-dose", words, part)
         with torch.no_grad():
             mean, doubt = translator(part.seen.views, asked)
         without = gather.informed(part, mean[:, 0], doubt[:, 0])
         image, spread = pointed.look(part, without, doubt[:, 0])
         pointed.keep(part, without, image, spread)
-        gather.keep(part, image, spread, asked)
-        expected.append((part.trues(part.corrected(image, model)) + part.background) / share)
+        gather.keep(part, image / share, spread / share, asked)
+        trues = part.trues(part.corrected(image, model)) / share
+        expected.append(trues if full is None else trues + full[some])
         if samples:
             factor = temper(model, "sinogram", asked) / share
             deviations.append(part.deviation(image, spread, samples, seed, model) * factor)
-    full = None if scan.background is None else scan.background / shares[:, None, None].float()
-    per_unit = None if scan.counts_per_unit is None else scan.counts_per_unit / shares  # of the same activity
-    known: dict[str, Any] = dict(background=full, dose_fraction=1.0, dose_fractions=None, counts_per_unit=per_unit)
-    result = bare(scan.with_sinogram(torch.cat(expected), **known))
+    result = bare(scan.with_sinogram(torch.cat(expected), background=full, **known))
     std = result.with_sinogram(torch.cat(deviations), background=None) if deviations else None
     return gather.result(result, std, notes, pointed)
+
+
+def _full_background(scan: Scan, share: torch.Tensor) -> torch.Tensor | None:
+    """Background at full dose. A lower dose that is a lower activity makes randoms fewer by the square of the share."""
+    if scan.background is None:
+        return None
+    if scan.randoms is None or scan.header.get(THINNING) != "activity":
+        return scan.background / share
+    return (scan.background - scan.randoms) / share + scan.randoms / share.square()
 
 
 def _shares(scan: Scan, dose_fraction: float | None, notes: list[str]) -> torch.Tensor:

@@ -53,21 +53,28 @@ def half_of(counts: torch.Tensor, first: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def restored_together(restorer: Restorer, chunks: Iterable[tuple[Counts, torch.Tensor, float]]) -> torch.Tensor:
+def restored_together(
+    restorer: Restorer, chunks: Iterable[tuple[Counts, torch.Tensor, torch.Tensor | float]]
+) -> torch.Tensor:
     """Emission of all planes at efficiency 1 ``(n, views, bins)``, each with what it shares with its neighbours.
 
     Parameters
     ----------
-    chunks : a few planes at a time on the model's grid, half of their counts, and the efficiency that is 1 in them.
+    chunks : a few planes at a time on the model's grid, half of their counts, and the efficiency that is 1 in them
+        (a number, or ``(n, 1, 1)``).
     """
-    found = []
+    found, alive = [], []
     for coarse, half, peak in chunks:
         planes, halves = (
             restorer(counts, coarse.efficiency, background, coarse.bin_mm) / (share * peak)
             for counts, background, share in ((coarse.counts, coarse.background, 1), (half, coarse.background / 2, 0.5))
         )
         found.append((planes, halves))
-    return together(*(torch.cat(planes) for planes in zip(*found, strict=True)))
+        alive.append((coarse.efficiency > 0).any(dim=(-2, -1)))
+    whole, halved = (torch.cat(planes) for planes in zip(*found, strict=True))
+    live = torch.cat(alive)  # a plane that nothing was measured in has nothing to lend
+    whole[live] = together(whole[live], halved[live])
+    return whole
 
 
 def together(planes: torch.Tensor, halves: torch.Tensor) -> torch.Tensor:

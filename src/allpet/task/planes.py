@@ -18,6 +18,7 @@ from allpet.scan.arc import line_coordinates
 from allpet.scan.carry import Carrier
 from allpet.scan.core import Scan
 from allpet.scan.corrected import ATTENUATION, corrected_for, lacks_no_background, mark_corrected
+from allpet.scan.kinetics import ISOTOPES
 from allpet.scan.randoms import with_randoms
 from allpet.scan.suv import HALF_LIFE_KEY
 from allpet.scan.tracers import TRACERS
@@ -26,6 +27,7 @@ from allpet.task.beyond import beyond
 from allpet.task.neighbours import LEAST, half_of, restored_together
 from allpet.task.put_back import put_back
 from allpet.task.seen import Counts, Frames, Seen, see
+from allpet.uncertainty import few_draws
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET
@@ -138,7 +140,7 @@ class Part:
     coarse: Counts
     seen: Seen
     first: int
-    peak: float
+    peak: torch.Tensor
     before: int = 0
 
     def __len__(self) -> int:
@@ -155,7 +157,7 @@ class Part:
         per = 1.0 if shown.counts_per_unit is None else shown.counts_per_unit
         scale = torch.as_tensor(per, dtype=torch.float64).float()
         scale = scale[self.first : self.first + len(self)] if scale.ndim else scale.expand(len(self))
-        return self.seen.unit / (self.peak * self.grid.pixel_mm * scale)
+        return self.seen.unit / (self.peak.flatten() * self.grid.pixel_mm * scale)
 
     def up(self, emission: torch.Tensor) -> torch.Tensor:
         """Emission on the model's grid to that at the scan's lines."""
@@ -196,7 +198,7 @@ class Part:
     ) -> torch.Tensor:
         """Standard deviation of the trues at the scan's lines, given the image's; see :func:`draws`."""
         made = [self.counts_of(image, model) for image in draws(mean, spread, samples, seed, self.before + self.first)]
-        return self.efficiency * self.up(torch.stack(made).std(dim=0))
+        return self.efficiency * self.up(torch.stack(made).std(dim=0)) * few_draws(samples)
 
     def ratio(self, image: torch.Tensor, model: AllPET) -> torch.Tensor:
         """By what the scan's trues have to be multiplied so that they show another image, at the scan's lines."""
@@ -245,15 +247,17 @@ def in_touch(scan: Scan) -> bool:
 
 def _coarse(
     scan: Scan, attenuation: torch.Tensor | None, carrier: Carrier, some: slice
-) -> tuple[Scan, torch.Tensor, torch.Tensor, Counts, float]:
-    """Some planes, their efficiency and background, all of it on the model's grid, and the peak of efficiency there."""
+) -> tuple[Scan, torch.Tensor, torch.Tensor, Counts, torch.Tensor]:
+    """Some planes, their efficiency and background, all of it on the model's grid, and the peak of each one's
+    efficiency there, ``(n, 1, 1)``."""
     part = scan.planes(some)
     normal = torch.ones_like(part.sinogram) if part.normalisation is None else part.normalisation
     factors = None if attenuation is None else attenuation[some]
     efficiency = normal if factors is None else normal * factors
     background = torch.zeros_like(part.sinogram) if part.background is None else part.background
     seen, eff, back = (carrier.down(x) for x in (part.sinogram, efficiency, background))
-    peak = float(eff.amax()) or 1.0
+    peak = eff.amax(dim=(-2, -1), keepdim=True)
+    peak = torch.where(peak > 0, peak, 1.0)
     depth = None
     if factors is not None:
         lost = eff / carrier.down(normal).clamp_min(1e-9)
@@ -268,7 +272,7 @@ def _chunks(
     carrier: Carrier,
     first_plane: int,
     progress: Progress | None,
-) -> Iterator[tuple[Counts, torch.Tensor, float]]:
+) -> Iterator[tuple[Counts, torch.Tensor, torch.Tensor]]:
     """The planes, a few at a time, to be restored together; the first half of the way."""
     for start in range(0, len(scan), PLANES):
         part, _, _, coarse, peak = _coarse(scan, attenuation, carrier, slice(start, start + PLANES))
@@ -349,21 +353,27 @@ def check_samples(samples: int) -> None:
         raise AllpetError(f"samples is {samples}; a standard deviation needs at least 2 (0 for none)")
 
 
+APART = 2.0
+"""Standard deviations by which counts above the background must stand out to be taken for the object."""
+
+
 def working_beam(scan: Scan, views: int, bins: int) -> ParallelBeam:
     """The model's grid over the part of the field of view that holds the object.
 
     A parallel-beam scan of the model's own size is worked on as it is. Otherwise the half-width
-    is where 99.5 % of the counts above the background lie, and a tenth more.
+    is where 99.5 % of the counts above the background lie, and a tenth more; what lies farther out must stand out of
+    the noise of the counts there (by :data:`APART` standard deviations).
     """
     geometry = scan.geometry
     if isinstance(geometry, ParallelBeam) and geometry.shape == (views, bins):
         return geometry
     net = scan.sinogram if scan.background is None else scan.sinogram - scan.background
-    profile = net.sum(dim=(0, 1)).double().clamp_min(0)
+    profile, counted = (x.sum(dim=(0, 1), dtype=torch.float64) for x in (net, scan.sinogram))
     radius = torch.from_numpy(line_coordinates(geometry)[1][0]).abs()
-    order = radius.argsort()
-    share = profile[order].cumsum(0) / profile.sum().clamp_min(1e-9)
-    reach = float(radius[order][int((share < 0.995).sum().clamp_max(len(order) - 1))]) * 1.1
+    order = radius.argsort(descending=True)
+    beyond, noise = profile[order].cumsum(0), counted[order].clamp_min(0).cumsum(0).sqrt()
+    inside = torch.nonzero(beyond > 0.005 * float(profile.sum()) + APART * noise).flatten()
+    reach = float(radius[order][int(inside[0]) if len(inside) else 0]) * 1.1
     return ParallelBeam(views, bins, 2 * min(max(reach, 40.0), float(radius.max())) / (bins - 1))
 
 
@@ -381,8 +391,16 @@ def bare(scan: Scan, *corrected: str) -> Scan:
     return mark_corrected(scan, *corrected) if corrected else scan
 
 
-def calibration_for(scan: Scan, tracer: str | None, other: str) -> float | torch.Tensor | None:
-    """Counts per kBq/mL*mm of another tracer, whose isotope has another share of positrons; None where unknown."""
-    if scan.counts_per_unit is None or tracer not in TRACERS or other not in TRACERS:
-        return None
-    return scan.counts_per_unit * (TRACERS[other].isotope.branching / TRACERS[tracer].isotope.branching)
+def calibration_for(scan: Scan, tracer: str | None, other: str) -> dict[str, Any]:
+    """Counts per kBq/mL*mm of another tracer, whose isotope has another share of positrons (None where unknown), and
+    the time that its activity is corrected to: one at the injection becomes one at the frame's start, since the first
+    isotope's decay until then is not the other's."""
+    per_unit, reference = scan.counts_per_unit, scan.decay_reference
+    if per_unit is None or tracer not in TRACERS or other not in TRACERS:
+        return dict(counts_per_unit=None)
+    own, wanted = TRACERS[tracer].isotope, TRACERS[other].isotope
+    if reference == "injection" and own != wanted:
+        if scan.start_s is None:
+            return dict(counts_per_unit=None)
+        per_unit, reference = per_unit / float(ISOTOPES[own.name].decay(scan.start_s)), "start"
+    return dict(counts_per_unit=per_unit * (wanted.branching / own.branching), decay_reference=reference)

@@ -6,6 +6,10 @@ import math
 
 import torch
 
+from allpet.model.restorer import gaussian_blur
+
+REACH = 6.0
+"""Bins over which counts that an estimate lacks are averaged, to know their noise."""
 CERTAIN = 4
 """Standard deviations of a band's power in noise alone that are not taken for signal."""
 
@@ -33,18 +37,25 @@ def poisson_noise(expected: torch.Tensor) -> torch.Tensor:
     return (expected + 0.01 * expected.mean(dim=(-2, -1), keepdim=True)).clamp_min(1e-6).sqrt()
 
 
+def _lacking(residual: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
+    """What the counts have more than an estimate, locally averaged, >= 0."""
+    seen = live.to(residual.dtype)
+    return (gaussian_blur(residual * seen, REACH) / gaussian_blur(seen, REACH).clamp_min(0.05)).clamp_min(0)
+
+
 def put_back(counts: torch.Tensor, estimate: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
     """Add to an estimate what the data hold beyond it, frequency band by frequency band.
 
-    The residual over its Poisson standard deviation is white noise of power 1 where the estimate
-    is right. In each dyadic band of the double cover's Fourier plane the power P beyond that (and
-    beyond the scatter of P itself) is signal; the band is added with Wiener's gain ``(P - 1) / P``.
+    The residual over its Poisson standard deviation is white noise of power 1 where the estimate is right. (Counts that
+    it lacks over a wide area have noise too, which must not be taken for signal.) In each dyadic band of the double
+    cover's Fourier plane the power P beyond that (and beyond the scatter of P itself) is signal; the band is added with
+    Wiener's gain ``(P - 1) / P``.
 
     Parameters
     ----------
     counts, estimate : ``(n, view, radial)``. live : False for bins that were not measured.
     """
-    spread = poisson_noise(estimate)
+    spread = poisson_noise(estimate + _lacking(counts - estimate, live))
     white = (counts - estimate) / spread * live
     share = live.double().mean(dim=(-2, -1)).clamp_min(1e-6).float()
     spectrum = spectrum_of(white)

@@ -90,7 +90,7 @@ def separate(
     own = first_tracer(scan) or words.tracer  # whose activity and calibration the scan states
     known: list[dict[str, Any]] = []
     for word in (words.tracer, words.to):
-        facts = dict(tracer=word, isotope=TRACERS[word].isotope.name, counts_per_unit=calibration_for(scan, own, word))
+        facts = dict(tracer=word, isotope=TRACERS[word].isotope.name, **calibration_for(scan, own, word))
         known.append(
             facts
             if word == own
@@ -117,8 +117,9 @@ def separate(
         if samples:
             factor = temper(model, "sinogram", ask)
             spread.append(part.deviation(mean[:, 0], doubt[:, 0], samples, seed, model) * factor)
-    plain = bare(scan.with_sinogram(torch.cat(first), background=None), BACKGROUND)
     both = zip((first, second), known, strict=True)
-    result, other = (plain.with_sinogram(torch.cat(planes), **facts) for planes, facts in both)
+    result, other = (
+        bare(scan.with_sinogram(torch.cat(planes), background=None, **facts), BACKGROUND) for planes, facts in both
+    )
     std = result.with_sinogram(torch.cat(spread)) if spread else None
     return gather.result(result, std, notes, pointed, {"-second": other})

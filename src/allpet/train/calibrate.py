@@ -26,14 +26,13 @@ from allpet.study.data import DELAYS
 from allpet.task import TASKS
 from allpet.task.temper import ANY, BY_WORDS, LEVELS, image_of, words_of
 from allpet.train.pairs import PairSet
-from allpet.uncertainty import factor_of, ratios, sinogram_ratios
+from allpet.uncertainty import FITTED, factor_of, ratios, sinogram_ratios
 
 PEOPLE, OTHERS = 600, 150
 """People of each region and tracer behind what is familiar, and others that say what is usual."""
 COUNTS = (1e5, 1.5e6)
 MANY = (1e6, 5e6)
 """Full-dose prompts behind what is familiar; of these 1/100 to 1/2 are kept."""
-SAMPLES = 8
 PEOPLE_OF_WORDS = 36
 """People of each task, tracer and region behind the factors on standard deviations."""
 GROUPS = 6
@@ -211,7 +210,7 @@ def _off(model: AllPET, data: Dataset, pairs: PairSet, restored: bool = False) -
     """How far off the model is; of the sinogram of every second person. `restored` : as for `ratios`."""
     task = str(data.prompt["task"])
     images = ratios(model.translator_of(task), pairs, restored)
-    sinograms = [torch.zeros(0) if k % 2 else sinogram_ratios(model, data, k, SAMPLES) for k in range(len(data))]
+    sinograms = [torch.zeros(0) if k % 2 else sinogram_ratios(model, data, k, FITTED) for k in range(len(data))]
     return Off(image_of(task), pairs.question.log_level, images, sinograms)
 
 

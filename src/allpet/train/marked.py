@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ from allpet.scan.phantom import LABEL
 from allpet.scan.units import UNCALIBRATED, sigma_of
 from allpet.task.seen import Counts, Seen, see
 from allpet.task.sight import sight_of
+from allpet.train.samples import groups_of_people
 
 if TYPE_CHECKING:
     from allpet.model.allpet import AllPET
@@ -97,9 +99,9 @@ class Marked:
         ------
         AllpetError : a store without these arrays, or of another size than the model.
         """
-        sets = []
-        for number, path in enumerate(paths):
-            store = open_store(path)
+        sets, stores = [], [open_store(path) for path in paths]
+        groups = groups_of_people(stores)
+        for number, (path, store) in enumerate(zip(paths, stores, strict=True)):
             missing = [n for n in ("image", "attenuation", "background", "labels", "counts_per_unit") if n not in store]
             if missing:
                 raise AllpetError(f"{path}: has no array {missing[0]}; marking regions needs it")
@@ -107,8 +109,10 @@ class Marked:
             data = Dataset(arrays, store.beam, store.attributes)
             if data.beam.shape != model.beam.shape:
                 raise AllpetError(f"{path}: sinograms are {data.beam.shape}; this model takes {model.beam.shape}")
-            sets += [mark(data, model, range(k, min(k + BATCH, len(data))), turn, seed, 1_000_000 * number)
-                     for turn in range(rounds) for k in range(0, len(data), BATCH)]  # fmt: skip
+            person = 1_000_000 * (groups[number] - number)  # those of another store may be the same ones
+            for turn, k in product(range(rounds), range(0, len(data), BATCH)):
+                found = mark(data, model, range(k, min(k + BATCH, len(data))), turn, seed, 1_000_000 * number)
+                sets.append(replace(found, subject=found.subject + person))
         return cls.join([s for s in sets if len(s)])
 
     def fingerprint(self) -> str:
