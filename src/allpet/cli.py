@@ -28,7 +28,7 @@ from allpet.io import writable
 from allpet.io.place import not_an_input
 from allpet.provenance import RUNNING, recorded
 from allpet.simulation import Out, Simulate
-from allpet.terminal import StorePath, as_image, as_scan
+from allpet.terminal import StorePath, about, as_image, as_scan
 from allpet.ui.command import Ui
 
 STYLE = (tyro.conf.DisallowNone, tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
@@ -216,32 +216,37 @@ class Recon:
 
         from allpet.io import read
         from allpet.io.acquired import check_position
+        from allpet.recon.mumap import check_mumap
         from allpet.recon.whole import missing_factors, reconstruct
         from allpet.save import save
         from allpet.scan.rebin import rebinned
 
         stored = as_scan(self.source, read(self.source))
-        scan = rebinned(stored)
-        if not self.out.name.lower().endswith(".hv"):
-            check_position(scan, self.source)
         mumap = None if self.mumap is None else as_image(self.mumap, read(self.mumap))
-        image = reconstruct(
-            scan,
-            self.method,
-            mumap=mumap,
-            size=self.size,
-            iterations=self.iterations,
-            group=self.group,
-            subsets=self.subsets,
-            psf=self.psf if self.psf_mm is None else self.psf_mm,
-            beta=self.beta,
-            gamma=self.gamma,
-            epsilon=self.epsilon,
-            across=self.across,
-            relaxation=self.relaxation,
-            fwhm_mm=self.fwhm_mm,
-            progress=sys.stderr.isatty(),
-        )
+        if self.mumap is not None and mumap is not None:
+            with about(self.mumap):
+                check_mumap(mumap)
+        with about(self.source):
+            scan = rebinned(stored)
+            if not self.out.name.lower().endswith(".hv"):
+                check_position(scan, self.source)
+            image = reconstruct(
+                scan,
+                self.method,
+                mumap=mumap,
+                size=self.size,
+                iterations=self.iterations,
+                group=self.group,
+                subsets=self.subsets,
+                psf=self.psf if self.psf_mm is None else self.psf_mm,
+                beta=self.beta,
+                gamma=self.gamma,
+                epsilon=self.epsilon,
+                across=self.across,
+                relaxation=self.relaxation,
+                fwhm_mm=self.fwhm_mm,
+                progress=sys.stderr.isatty(),
+            )
         save(image, self.out)
         if scan is not stored:
             print(f"note: {len(stored)} planes of several segments rebinned into {len(scan)}", file=sys.stderr)

@@ -88,6 +88,16 @@ def planes_done(label: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(step, completed=done, total=total)
 
 
+@contextmanager
+def about(path: Place) -> Iterator[None]:
+    """Errors of what is done with a file name the file."""
+    try:
+        yield
+    except AllpetError as error:
+        text = str(error)
+        raise AllpetError(text if str(path) in text else f"{path}: {text}") from None
+
+
 def as_scan(path: Place, value: Any) -> Any:
     from allpet.scan import Scan
 

@@ -29,6 +29,7 @@ from allpet.io.dicom_facts import ISOTOPE_CODES
 from allpet.io.files import part_of
 from allpet.io.images import UNKNOWN_UNIT
 from allpet.scan.core import Acquired, Image
+from allpet.scan.corrected import ATTENUATION, BACKGROUND, CORRECTED, corrected_for
 from allpet.scan.suv import CORRECTED_KEY, UNITS, half_life_s, mean_decay
 from allpet.scan.units import ACTIVITY, COUNTS, MU, UNCALIBRATED
 
@@ -146,6 +147,15 @@ def _private(image: Image) -> str:
     return json.dumps({"pixel_mm": image.grid.pixel_mm, "plane_mm": image.plane_mm, **known}, default=str)
 
 
+def _corrected(image: Image) -> str:
+    """What DICOM calls the corrections that the image says it has; attenuation where it says nothing."""
+    if CORRECTED not in image.header:
+        return "ATTN"
+    found = corrected_for(image)
+    words = {"ATTN": {ATTENUATION}, "SCAT": {BACKGROUND, "scatter"}, "RAN": {BACKGROUND, "randoms"}}
+    return ", ".join(word for word, any_of in words.items() if any_of & found)
+
+
 def _common(image: Image, uid: Any) -> Any:
     """Attributes that all planes share."""
     from pydicom.dataset import Dataset
@@ -183,7 +193,7 @@ def _common(image: Image, uid: Any) -> Any:
     if suv_type:
         data.SUVType = suv_type
     data.NumberOfSlices, data.CollimatorType = len(image), "NONE"
-    listed = str(image.header.get(CORRECTED_KEY, "ATTN" if units in ("BQML", "GML", "CM2ML") else ""))
+    listed = str(image.header.get(CORRECTED_KEY, _corrected(image) if units in ("BQML", "GML", "CM2ML") else ""))
     corrected = [part for part in re.split(r"[,\s\\]+", listed) if re.fullmatch(r"[A-Z0-9]{2,8}", part)]
     corrected = [part for part in corrected if part != "DECY"] + (["DECY"] if decay != "NONE" else [])
     data.CorrectedImage, data.DecayCorrection = corrected or "", decay

@@ -17,6 +17,8 @@ from allpet.errors import AllpetError
 
 MAX_ASPECT = 4
 """Planes are padded to a square; one side may be this many times the other."""
+PADDED = "padded to a square from"
+"""Header key of the sides before, rows x columns."""
 
 
 def part_of(target: Path) -> str:
@@ -125,7 +127,7 @@ def square(path: Path, array: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
     top, left = ((n - side) // 2 for side in (rows, columns))
     padded = np.full((len(array), n, n), min(0.0, float(array.min())), array.dtype)
     padded[:, top : top + rows, left : left + columns] = array
-    return padded, {"padded to a square from": f"{rows} x {columns}"}
+    return padded, {PADDED: f"{rows} x {columns}"}
 
 
 def centre_of_square(rows: int, columns: int) -> tuple[float, float]:

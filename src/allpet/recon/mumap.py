@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid
+from allpet.io.files import PADDED, centre_of_square
 from allpet.scan.core import Image
 from allpet.scan.mumap import LARGEST_MU, WATER
 from allpet.scan.units import HU
@@ -54,13 +57,19 @@ def resample_mumap(
     Raises
     ------
     AllpetError : values that are no attenuation in 1/mm.
+
+    Notes
+    -----
+    A map that was padded to a square when it was read has its middle where the file's was.
     """
     from scipy.ndimage import map_coordinates
 
     check_mumap(mumap)
     own = mumap.grid
-    columns = grid.x / own.pixel_mm + (own.size - 1) / 2
-    rows = (own.size - 1) / 2 - grid.y / own.pixel_mm
+    down, right = _padding(mumap)
+    last = own.size - 1
+    columns = _inside(grid.x / own.pixel_mm + last / 2 - right, last)
+    rows = _inside(last / 2 - grid.y / own.pixel_mm - down, last)
     if len(mumap) == 1:
         levels: np.ndarray = np.zeros(planes)
     elif len(mumap) == planes and not (stacked and abs(mumap.plane_mm / plane_mm - 1) > SAME):
@@ -68,8 +77,20 @@ def resample_mumap(
     else:
         last = len(mumap) - 1
         levels = (np.arange(planes) - (planes - 1) / 2) * plane_mm / mumap.plane_mm + last / 2
-        inside = (levels > -0.5 - 1e-6) & (levels < last + 0.5 + 1e-6)
-        levels = np.where(inside, levels.clip(0, last), levels)
+        levels = _inside(levels, last)
     where = np.meshgrid(levels[some], rows, columns, indexing="ij")
     values = map_coordinates(mumap.array.numpy(), where, order=1, mode="constant", cval=0.0)
     return torch.from_numpy(values.astype(np.float32)).clamp_min(0)
+
+
+def _inside(place: np.ndarray, last: int) -> np.ndarray:
+    """Places in voxels, those in the outer half of a border voxel moved to its middle."""
+    within = (place > -0.5 - 1e-6) & (place < last + 0.5 + 1e-6)
+    return np.asarray(np.where(within, place.clip(0, last), place))
+
+
+def _padding(image: Image) -> tuple[float, float]:
+    """Pixels, down and to the right, from the middle of what was read to that of the image."""
+    sides = re.fullmatch(r"(\d+) x (\d+)", str(image.header.get(PADDED, "")))
+    found = tuple(map(int, sides.groups())) if sides else ()
+    return centre_of_square(*found) if found and max(found) == image.grid.size else (0.0, 0.0)

@@ -12,13 +12,13 @@ from allpet.errors import AllpetError
 from allpet.geometry import Geometry, ImageGrid, ParallelBeam, RingBeam
 from allpet.project import Projector
 from allpet.recon.fbp import fbp
-from allpet.recon.mumap import check_mumap, resample_mumap
+from allpet.recon.mumap import SAME, check_mumap, resample_mumap
 from allpet.recon.osem import RELAXATION, mlem, osem
 from allpet.recon.prior import RelativeDifference
 from allpet.recon.psf import check_fwhm
 from allpet.scan.arc import arc_beam
 from allpet.scan.core import Image, Scan
-from allpet.scan.corrected import ATTENUATION, corrected_for, lacks_no_background
+from allpet.scan.corrected import ATTENUATION, BACKGROUND, corrected_for, header_of_corrected, lacks_no_background
 from allpet.scan.randoms import with_randoms
 from allpet.scan.units import ACTIVITY, COUNTS, UNCALIBRATED, sigma_of
 
@@ -104,6 +104,7 @@ def reconstruct(
         raise AllpetError(f"epsilon is {epsilon:g}; it must be 0 or more")
     if across and beta == 0:
         raise AllpetError("neighbours across planes are for the prior; give a beta above 0")
+    attenuated = scan.attenuation is not None
     scan = _with_background(scan if group == 1 else sum_planes(scan, group))
     beam, grid = image_grid_of(scan.geometry, size)
     projector = Projector(beam, grid)
@@ -131,7 +132,11 @@ def reconstruct(
             _planes(part, projector, how).div_(scale[some, None, None] if scale.ndim else scale),
             fwhm_mm / grid.pixel_mm,
         )
-    return Image(out, grid, unit, scan.plane_mm, **scan.acquired())
+    known = scan.acquired()
+    if scan.unit == COUNTS:
+        done = {ATTENUATION: mumap is not None or attenuated, BACKGROUND: scan.background is not None}
+        known["header"] = header_of_corrected(scan, *(word for word, was in done.items() if was))
+    return Image(out, grid, unit, scan.plane_mm, **known)
 
 
 def missing_factors(scan: Scan, mumap: Image | None = None) -> list[str]:
@@ -141,9 +146,17 @@ def missing_factors(scan: Scan, mumap: Image | None = None) -> list[str]:
     lines = []
     if scan.attenuation is None and mumap is None and ATTENUATION not in corrected_for(scan):
         lines.append("the scan states no attenuation: activity deep in a body comes out too low; give a mumap")
+    if mumap is not None and len(mumap) > 1 and scan.neighbours and _short(mumap, scan):
+        lines.append("the mumap does not reach over all planes: those beyond it come out without attenuation")
     if scan.background is None and not lacks_no_background(scan):
         lines.append("the scan states no scatter, and none is taken off: activity comes out too high")
     return lines
+
+
+def _short(mumap: Image, scan: Scan) -> bool:
+    """Whether planes of the scan lie beyond the mu map's."""
+    same = len(mumap) == len(scan) and abs(mumap.plane_mm / scan.plane_mm - 1) <= SAME
+    return not same and (len(scan) - 1) * scan.plane_mm > (len(mumap) + 2e-6) * mumap.plane_mm
 
 
 def image_grid_of(geometry: Geometry, size: int | None = None) -> tuple[ParallelBeam, ImageGrid]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from allpet.scan.core import Acquired, Scan
 
@@ -34,7 +35,12 @@ def lacks_no_background(what: Acquired) -> bool:
     return BACKGROUND in found or "scatter" in found
 
 
+def header_of_corrected(what: Acquired, *words: str) -> dict[str, Any]:
+    """Its header, which says that it is corrected for these, too; "none" where it is for nothing."""
+    every = sorted({*corrected_for(what), *words})
+    return {**what.header, CORRECTED: ", ".join(every) or "none"}
+
+
 def mark_corrected(scan: Scan, *words: str) -> Scan:
     """The scan whose header says that it is corrected for these, too."""
-    every = sorted({*corrected_for(scan), *words})
-    return replace(scan, header={**scan.header, CORRECTED: ", ".join(every)})
+    return replace(scan, header=header_of_corrected(scan, *words))

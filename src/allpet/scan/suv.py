@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from allpet.errors import AllpetError
 from allpet.scan.core import Acquired, Image
+from allpet.scan.corrected import ATTENUATION, CORRECTED, corrected_for
 from allpet.scan.kinetics import ISOTOPES
 from allpet.scan.units import ACTIVITY
 
@@ -175,6 +176,8 @@ def suv_factor(what: Acquired, by: str = "weight") -> float:
     corrected = _text(what, CORRECTED_KEY)
     if corrected is not None and "ATTN" not in corrected.upper():
         raise AllpetError("SUV: the image is not corrected for attenuation (CorrectedImage 0028,0051 lacks ATTN)")
+    if corrected is None and CORRECTED in what.header and ATTENUATION not in corrected_for(what):
+        raise AllpetError("SUV: the image is not corrected for attenuation, as its header says")
     own = _number(what, FACTOR_KEY)
     if own is not None:
         size = 1.0 if by == "weight" else body_size(what, by) / body_size(what)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid
 from allpet.mask.region import Region
 from allpet.project import Projector
@@ -15,6 +16,7 @@ from allpet.scan.carry import Carrier
 from allpet.scan.core import Image, Scan
 from allpet.scan.corrected import ATTENUATION, BACKGROUND
 from allpet.scan.mumap import WATER
+from allpet.scan.rebin import segments_of_header
 from allpet.scan.units import MU
 from allpet.task.gather import Gather
 from allpet.task.planes import (
@@ -80,6 +82,8 @@ def attenuation(
     check_samples(samples)
     notes: list[str] = []
     scan, words = begin("attenuation", model, scan, prompt, notes)
+    if ct is not None and len(ct) > 1 and segments_of_header(scan) is not None:
+        raise AllpetError("planes of several segments do not lie as those of a CT; convert the scan with --rebin first")
     if scan.background is not None:
         notes.append("background taken as given: scatter that was estimated with another mu map may not fit this one")
     beam = working_beam(scan, *model.beam.shape)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from allpet.model.restorer import Restorer
 
 
+EDGE = 0.05
+"""Share of a profile's peak above which trues in its last bins mean that the body goes on."""
 FRAME_BLUR = 1.5
 """Standard deviation in pixels of the smoothing of dynamic frames."""
 
@@ -64,7 +66,7 @@ class Seen:
     ----------
     views : its input. emission : restored counts at efficiency 1, ``(n, views, bins)``. unit : counts that an image
         value of 1 stands for, in counts a bin per pixel side ``(n,)``. level : mean trues in a bin ``(n,)``.
-    surprise : see :func:`surprise`.
+    surprise : see :func:`surprise` and :func:`cut_off`, whichever is larger.
     """
 
     views: Views
@@ -124,7 +126,23 @@ def see(
             moving[:, k] = gaussian_blur(one, FRAME_BLUR) * (size / (unit * frames.length[:, k]))[column]
     level = (scan.counts - scan.background).mean(dim=(-2, -1))
     shock = surprise(scan.counts, scan.efficiency * emission + scan.background)
+    shock = torch.maximum(shock, cut_off(scan.counts, scan.background))
     return Seen(Views(image, raw, mu, moving), emission, unit, level, shock)
+
+
+def cut_off(counts: torch.Tensor, background: torch.Tensor) -> torch.Tensor:
+    """By how many standard deviations trues go on, above :data:`EDGE` of the profile's peak, up to the last bin that
+    counts anything, on either side ``(n,)``: a body that reaches beyond the field of view. Below 0 for one that ends in
+    it."""
+    profile, net = counts.sum(dim=-2), (counts - background).sum(dim=-2)
+    level = EDGE * net.amax(dim=-1)
+    found = []
+    for every, trues in ((profile, net), (profile.flip(-1), net.flip(-1))):
+        first = (every > 0).int().argmax(dim=-1, keepdim=True)
+        here = (first + torch.arange(1, 3)).clamp_max(every.shape[-1] - 1)  # the very first may be half measured
+        noise = every.gather(-1, here).sum(dim=-1).clamp_min(1).sqrt()
+        found.append((trues.gather(-1, here).sum(dim=-1) - 2 * level) / noise)
+    return torch.maximum(*found)
 
 
 def surprise(counts: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
