@@ -72,10 +72,11 @@ class EvaluateGeneration:
         if self.out is not None:
             prompts = [row["label"] for row in result["rows"]]
             sections = []
-            for tracer in dict.fromkeys(p.split()[0] for p in prompts):
-                mine = [p for p in prompts if p.split()[0] == tracer]
+            said = {p: model.parse(p) for p in prompts}
+            for tracer in dict.fromkeys(str(prompt.tracer) for prompt in said.values()):
+                mine = [p for p in prompts if said[p].tracer == tracer]
                 made = {p: model.generate(p, 3, seed=self.seed).sinogram for p in mine}
-                real = {p: unseen(self.data, tracer, p.split()[1], 6, *model.beam.shape)[::2] for p in mine}
+                real = {p: unseen(self.data, tracer, str(said[p].region), 6, *model.beam.shape)[::2] for p in mine}
                 figure = beside(made, real, {p: own_beam(model, p) for p in mine})
                 with replacing(self.out / f"generation-{tracer}.png") as (part,):
                     part.write_bytes(png(figure))

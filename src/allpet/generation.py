@@ -104,7 +104,7 @@ def _weights(path: Path, model: AllPET, prompt: str) -> torch.Tensor:
 
     image = as_image(path, read(path))
     size, fov_mm = model.beam.bins, float(model.config["field_of_view_mm"][str(model.parse(prompt).region)])
-    weights = regrid(image.array, image.grid, ImageGrid(size, fov_mm / size)).clamp_min(0)
-    if float(weights.amax()) <= 0:
+    weights = regrid(image.array.clamp_min(0), image.grid, ImageGrid(size, fov_mm / size)).clamp_min(0)
+    if float(image.array.amax()) <= 0 or float(weights.amax()) <= 0:
         raise AllpetError(f"{path}: marks nothing inside of the field of view of {fov_mm:g} mm; values above 0 must")
     return weights[0] if len(weights) == 1 else weights

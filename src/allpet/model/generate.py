@@ -184,6 +184,8 @@ class Drawing:
         self.first, self.denoiser = model.need("first_stage"), model.need("denoiser")
         self.device = self.denoiser.mean.device
         fields = model.config["field_of_view_mm"]
+        if self.prompt.region and self.prompt.region not in fields:
+            raise AllpetError(f"region '{self.prompt.region}' is unknown; known regions: {', '.join(fields)}")
         self.fov_mm = float(fields[self.prompt.region]) if self.prompt.region else max(map(float, fields.values()))
         views = model.config["views"] if views is None else views
         bins = model.config["bins"] if bins is None else bins

@@ -228,6 +228,10 @@ def make_plan(
     for name, given in positive.items():
         if given is not None and not (math.isfinite(given) and given > 0):
             raise AllpetError(f"{name} is {given}; it must be positive")
+    theirs = {"delay_minutes": "delayed", "ratio": "separate"}
+    for name, wanted in theirs.items():
+        if positive[name] is not None and task != wanted:
+            raise AllpetError(f"{name} is for task {wanted}; this one is {task}: leave it out")
     if not 0 <= stagger_minutes <= 600:
         raise AllpetError(f"stagger_minutes is {stagger_minutes}; it must lie from 0 to 600")
     files = _files(labels, table, ct)

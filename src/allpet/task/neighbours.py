@@ -73,7 +73,7 @@ def restored_together(
         alive.append((coarse.efficiency > 0).any(dim=(-2, -1)))
     whole, halved = (torch.cat(planes) for planes in zip(*found, strict=True))
     live = torch.cat(alive)  # a plane that nothing was measured in has nothing to lend
-    whole[live] = together(whole[live], halved[live])
+    whole[live], whole[~live] = together(whole[live], halved[live]), 0.0
     return whole
 
 

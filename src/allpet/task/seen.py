@@ -131,14 +131,17 @@ def see(
 
 
 def cut_off(counts: torch.Tensor, background: torch.Tensor) -> torch.Tensor:
-    """By how many standard deviations trues go on, above :data:`EDGE` of the profile's peak, up to the last bin that
-    counts anything, on either side ``(n,)``: a body that reaches beyond the field of view. Below 0 for one that ends in
-    it."""
-    profile, net = counts.sum(dim=-2), (counts - background).sum(dim=-2)
+    """By how many standard deviations trues go on, above :data:`EDGE` of the profile's peak, up to the last bins that
+    are measured, on either side ``(n,)``: a body that reaches beyond the field of view. Below 0 for one that ends in it.
+
+    Where a background is expected in some bins, those that neither expect nor count anything are not measured.
+    """
+    profile, expected = counts.sum(dim=-2), background.sum(dim=-2)
+    net, nowhere = profile - expected, (expected <= 0).all(dim=-1, keepdim=True)
     level = EDGE * net.amax(dim=-1)
     found = []
-    for every, trues in ((profile, net), (profile.flip(-1), net.flip(-1))):
-        first = (every > 0).int().argmax(dim=-1, keepdim=True)
+    for every, extra, trues in ((profile, expected, net), (profile.flip(-1), expected.flip(-1), net.flip(-1))):
+        first = ((every > 0) | (extra > 0) | nowhere).int().argmax(dim=-1, keepdim=True)
         here = (first + torch.arange(1, 3)).clamp_max(every.shape[-1] - 1)  # the very first may be half measured
         noise = every.gather(-1, here).sum(dim=-1).clamp_min(1).sqrt()
         found.append((trues.gather(-1, here).sum(dim=-1) - 2 * level) / noise)

@@ -12,6 +12,7 @@ import torch
 
 from allpet.errors import AllpetError
 from allpet.io.files import replacing
+from allpet.io.store import open_store
 from allpet.mask.region import STRONGEST
 from allpet.model.adapter import adaptable, adapter_of, with_adapter
 from allpet.model.allpet import CONFIG, AllPET, adapter_file
@@ -19,7 +20,7 @@ from allpet.model.sealed import config_text, read_config, weights_bytes
 from allpet.model.translator import Translator
 from allpet.scan.core import Scan
 from allpet.task.temper import image_of, usual
-from allpet.train.pairs import PairSet
+from allpet.train.pairs import TASKS, PairSet
 from allpet.train.tasks import Tasks
 from allpet.uncertainty import image_factor
 
@@ -155,13 +156,18 @@ def _read_pairs(task: str, paths: Sequence[str | Path], base: AllPET, seed: int)
     from allpet.terminal import as_scan
 
     restorer = base.need("restorer")
-    stores = [path for path in paths if kind_of(path) == "dataset"]
+    stores = [path for path in paths if kind_of(path) == "dataset" and _holds_pairs(path)]
     scans = [Path(path) for path in paths if path not in stores]
     sets = [PairSet.load(stores, restorer)] if stores else []
     if scans:
         found = pairs_of_scans(task, [as_scan(path, read(path)) for path in scans], base, seed, str(scans[0].parent))
         sets.append(replace(found, subject=found.subject + 1_000_000 * len(stores)))
     return PairSet.join(sets)
+
+
+def _holds_pairs(path: str | Path) -> bool:
+    """Whether a store holds pairs of a task; one that does not may hold scans."""
+    return open_store(path).attributes.get("prompt", {}).get("task") in TASKS
 
 
 def pairs_of_scans(task: str, scans: Sequence[Scan], base: AllPET, seed: int = 0, name: str = "the scans") -> PairSet:

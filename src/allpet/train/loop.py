@@ -110,10 +110,12 @@ def train(
     options |= dict(precision=_precision(precision, build, world.device, name), clock=clock)
     options |= getattr(build, "options", {})
     with _Lock(world, folder / "stats.jsonl"):
-        world.alone(lambda: _same_options(folder / f"options-{name}.json", options))
+        begun = folder / f"options-{name}.json"
+        world.alone(lambda: _same_options(begun, options))
         lap = stopwatch(clock)
         torch.manual_seed(seed)
         job = build(samples, folder, seed)
+        world.alone(lambda: _keep_options(begun, options))
         if hasattr(build, "precision"):
             job.precision = options["precision"]
         if world.device.type != "cpu" and isinstance(job, Movable):
@@ -191,6 +193,10 @@ def _same_options(path: Path, options: dict[str, Any]) -> None:
             raise AllpetError(f"{path}: is damaged; delete it and the checkpoint, or use another folder") from None
         if changed:
             raise AllpetError(f"{path}: this run was begun with another {' and '.join(changed)}; use another folder")
-    else:
+
+
+def _keep_options(path: Path, options: dict[str, Any]) -> None:
+    """Write down what a run is begun with, once it can begin."""
+    if not path.is_file():
         with replacing(path) as (part,):
             part.write_text(json.dumps(options, indent=1), encoding="utf-8")

@@ -26,6 +26,7 @@ from allpet.model.translator import FRAMES, SECOND, Ask, Views, ask
 from allpet.scan.dataset import Dataset
 from allpet.scan.kinetics import ISOTOPES
 from allpet.scan.mumap import WATER
+from allpet.scan.simulate import find_tracer_word
 from allpet.scan.tracers import TRACERS
 from allpet.scan.units import COUNTS, sigma_of
 from allpet.task.neighbours import half_of, restored_together
@@ -146,21 +147,30 @@ def facts_of(data: Dataset, restorer: Restorer, name: str) -> dict[str, Any]:
     views, bins = restorer.config["views"], restorer.config["bins"]
     if data.beam.shape != (views, bins):
         raise AllpetError(f"{name}: sinograms are {data.beam.shape}; this model takes {(views, bins)}")
+    share = attributes.get("acquisition", {}).get("dose_fraction")
+    if "dose_fraction" not in data and share not in (None, 1, 1.0):
+        raise AllpetError(
+            f"{name}: states its dose fraction ({share}) for all; pairs need it as an array dose_fraction, with "
+            "background and counts_per_unit at full dose"
+        )
     tracer, _, second = str(prompt.get("tracer")).partition(" + ")
+    tracer = find_tracer_word(tracer) if task == "delayed" else tracer
     facts: dict[str, Any] = dict(task=task, tracer=tracer, region=prompt.get("region"))
     if task == "convert":
         facts["to"] = attributes.get("to")
     if task == "separate":
         facts["to"] = second
     if task == "delayed":
-        starts = attributes.get("frame_start_s", ())
+        starts = _times(data, "frame_start_s", name)
         if len(starts) != 2:
             raise AllpetError(f"{name}: has {len(starts)} frame_start_s; pairs of delayed need that of both frames")
         later = (starts[1] - starts[0]) / 60
         facts |= dict(delay_minutes=later, decay=float(ISOTOPES[TRACERS[tracer].isotope.name].decay(60 * later)))
     if task == "separate" and "frames" in data:
-        static = float(attributes["acquisition"]["duration_s"])
-        length = torch.tensor(attributes["frame_duration_s"]) / static
+        static = attributes.get("acquisition", {}).get("duration_s")
+        if not static:
+            raise AllpetError(f"{name}: has frames, but acquisition does not say duration_s, the static scan's length")
+        length = torch.tensor(_times(data, "frame_duration_s", name)) / float(static)
         if len(length) != FRAMES:
             raise AllpetError(f"{name}: has {len(length)} dynamic frames; this model takes {FRAMES}")
         facts["length"] = length
@@ -170,6 +180,16 @@ def facts_of(data: Dataset, restorer: Restorer, name: str) -> dict[str, Any]:
         raise AllpetError(f"{name}: image_fwhm_mm is {own:g}; it is the width in mm that its images already have, or 0")
     facts["missing_mm"] = math.sqrt(max(0.0, facts["fwhm_mm"] ** 2 - own**2))
     return facts
+
+
+def _times(data: Dataset, key: str, name: str) -> list[float]:
+    """Times of the frames: those that all samples share, or of an array whose rows are alike."""
+    if key not in data:
+        return [float(time) for time in data.attributes.get(key, ())]
+    rows = np.asarray(data[key], float)
+    if np.ptp(rows, axis=0).max(initial=0) > 0:
+        raise AllpetError(f"{name}: its samples differ in {key}; pairs of one store need the same times")
+    return [float(time) for time in rows[0]]
 
 
 def rows_of(data: Dataset, name: str, some: slice) -> torch.Tensor:

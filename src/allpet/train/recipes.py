@@ -24,6 +24,7 @@ from allpet.model.denoiser import Denoiser
 from allpet.model.latent import FirstStage
 from allpet.model.prompt import REGIONS, TRACERS
 from allpet.model.restorer import Restorer
+from allpet.model.sealed import read_config
 from allpet.project import Projector
 from allpet.recon.fbp import fbp, ramp_filter
 from allpet.train.attention import Attention
@@ -40,6 +41,24 @@ def _folder_model(folder: Path, data: TrainingSet) -> AllPET:
     if (folder / CONFIG).is_file():
         return AllPET.from_pretrained(folder)
     return AllPET(_config(data))
+
+
+def _check_size(folder: Path, data: TrainingSet, multiple: int) -> None:
+    """Refuse sinograms that the networks cannot take, or that are not of the size of what the folder holds already."""
+    size = tuple(data.sinogram.shape[-2:])
+    if any(side % multiple for side in size):
+        views, bins = (multiple * max(1, round(side / multiple)) for side in size)
+        raise AllpetError(
+            f"sinograms are {size[0]} x {size[1]}; this recipe takes multiples of {multiple}: simulate them with "
+            f"--views {views} --bins {bins}"
+        )
+    if (folder / CONFIG).is_file():
+        config = read_config(folder / CONFIG)[0]
+        if (config["views"], config["bins"]) != size:
+            raise AllpetError(
+                f"{folder}: holds a model of {config['views']} x {config['bins']}, these sinograms are "
+                f"{size[0]} x {size[1]}; use another folder"
+            )
 
 
 def _config(data: TrainingSet) -> dict[str, Any]:
@@ -66,6 +85,7 @@ class LowDose:
     progress = 0.0
 
     def __init__(self, data: TrainingSet, folder: Path, seed: int) -> None:
+        _check_size(folder, data, 8)
         views, bins = data.sinogram.shape[-2:]
         self.data, self.folder, self.seed = data, folder, seed
         self.network = Restorer(views, bins)
@@ -148,6 +168,7 @@ class Base:
         self.options = dict(augment=augment, parts=self.augmentation.masks is not None, size=size, surface=surface)
         self.data, self.kept = (data[rows] for rows in apart(data.subject, self.held, seed))
         views, bins = data.sinogram.shape[-2:]
+        _check_size(folder, data, 16)
         self.first = FirstStage(views, bins, surface)
         self.masks = Projector(ParallelBeam(views, bins, 1.0), ImageGrid(bins // 2, 2.0))
         rng = torch.Generator().manual_seed(seed)

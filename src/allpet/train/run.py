@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from allpet.errors import AllpetError
+from allpet.provenance import provenance
 from allpet.train import checkpoint
 from allpet.train.checkpoint import Checkpoint, Counters
 from allpet.train.processes import World
@@ -303,6 +304,7 @@ class Run:
     def _export(self) -> None:
         at = self.at
         record: dict[str, Any] = dict(recipe=self.name, steps=at.step, seconds=round(at.seconds))
+        record["provenance"] = provenance(seed=self.job.seed)
         if self.best is not None:
             record |= dict(best_step=at.best_step, held_out=at.best)
         self.job.export(self.ema if self.best is None else self.best, record)
