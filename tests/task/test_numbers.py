@@ -67,7 +67,7 @@ def test_activity_of_another_isotope_is_told_at_the_frames_start():
 
 def test_both_separated_tracers_say_that_their_background_is_gone():
     data = simulate(1, task="separate", tracer="FDG + PSMA", region="abdomen", views=32, bins=32, slices_per_subject=1)
-    result = tiny().apply("separate", data.scan(), samples=0, prompt="FDG + PSMA abdomen")
+    result = tiny().apply("separate", data.scan(), samples=0)
     second = result.extras["-second"]
     assert corrected_for(result.expected) == corrected_for(second) == {"background"}
 

@@ -361,7 +361,7 @@ def working_beam(scan: Scan, views: int, bins: int) -> ParallelBeam:
     """The model's grid over the part of the field of view that holds the object.
 
     A parallel-beam scan of the model's own size is worked on as it is. Otherwise the half-width
-    is where 99.5 % of the counts above the background lie, and a tenth more; what lies farther out must stand out of
+    is where 99.8 % of the counts above the background lie, and a tenth more; what lies farther out must stand out of
     the noise of the counts there (by :data:`APART` standard deviations).
     """
     geometry = scan.geometry
@@ -372,7 +372,7 @@ def working_beam(scan: Scan, views: int, bins: int) -> ParallelBeam:
     radius = torch.from_numpy(line_coordinates(geometry)[1][0]).abs()
     order = radius.argsort(descending=True)
     beyond, noise = profile[order].cumsum(0), counted[order].clamp_min(0).cumsum(0).sqrt()
-    inside = torch.nonzero(beyond > 0.005 * float(profile.sum()) + APART * noise).flatten()
+    inside = torch.nonzero(beyond > 0.002 * float(profile.sum()) + APART * noise).flatten()
     reach = float(radius[order][int(inside[0]) if len(inside) else 0]) * 1.1
     return ParallelBeam(views, bins, 2 * min(max(reach, 40.0), float(radius.max())) / (bins - 1))
 

@@ -132,7 +132,7 @@ def see(
 
 def cut_off(counts: torch.Tensor, background: torch.Tensor) -> torch.Tensor:
     """By how many standard deviations trues go on, above :data:`EDGE` of the profile's peak, up to the last bins that
-    are measured, on either side ``(n,)``: a body that reaches beyond the field of view. Below 0 for one that ends in it.
+    are measured, on either side ``(n,)``: a body that reaches beyond the field of view. Below 0 where it ends in it.
 
     Where a background is expected in some bins, those that neither expect nor count anything are not measured.
     """
