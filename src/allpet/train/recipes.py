@@ -43,7 +43,7 @@ def _folder_model(folder: Path, data: TrainingSet) -> AllPET:
     return AllPET(_config(data))
 
 
-def _check_size(folder: Path, data: TrainingSet, multiple: int) -> None:
+def _check_size(folder: Path | None, data: TrainingSet, multiple: int) -> None:
     """Refuse sinograms that the networks cannot take, or that are not of the size of what the folder holds already."""
     size = tuple(data.sinogram.shape[-2:])
     if any(side % multiple for side in size):
@@ -52,7 +52,7 @@ def _check_size(folder: Path, data: TrainingSet, multiple: int) -> None:
             f"sinograms are {size[0]} x {size[1]}; this recipe takes multiples of {multiple}: simulate them with "
             f"--views {views} --bins {bins}"
         )
-    if (folder / CONFIG).is_file():
+    if folder is not None and (folder / CONFIG).is_file():
         config = read_config(folder / CONFIG)[0]
         if (config["views"], config["bins"]) != size:
             raise AllpetError(
