@@ -97,7 +97,10 @@ def read_sinogram(path: Path | str) -> Scan:
     known, used = acquired(header)
     scanner = find_scanner(known["scanner"] or "")
     if "normalisation" not in factors and isinstance(geometry, RingBeam) and geometry.block:
-        factors["normalisation"] = torch.from_numpy(_missing(geometry, stored))
+        try:
+            factors["normalisation"] = torch.from_numpy(_missing(geometry, stored))
+        except AllpetError as error:
+            raise header.fail(f"cannot be: {error}") from None
     rest = header.rest(KNOWN | used)
     if len(stored.planes) > 1 or stored != segments_of(planes, {}, scanner):
         rest |= stored.as_header()

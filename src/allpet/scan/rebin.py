@@ -78,12 +78,11 @@ def ssrb(planes: np.ndarray, rings: int, max_difference: int) -> np.ndarray:
 def pairs_of_planes(planes: int, lowest: int, highest: int, rings: int) -> np.ndarray:
     """Ring pairs that are summed in each plane of a segment of ring differences `lowest` to `highest`, int64
     ``(planes,)``. Planes lie half a ring distance apart where there are several differences, else a whole one."""
-    where = direct_planes_of(planes, lowest, highest, rings)[:, None]
-    difference = np.arange(lowest, highest + 1)
-    first, second = where - difference, where + difference  # twice the two rings
-    return np.asarray(
-        ((first % 2 == 0) & (np.minimum(first, second) >= 0) & (np.maximum(first, second) < 2 * rings)).sum(1)
-    )
+    where = direct_planes_of(planes, lowest, highest, rings)
+    most = np.minimum(where, 2 * (rings - 1) - where)  # of the difference of two rings with their middle there
+    low, high = np.maximum(max(lowest, -rings), -most), np.minimum(min(highest, rings), most)
+    odd = where % 2  # so is the difference, then
+    return np.maximum((high - odd) // 2 + (odd - low) // 2 + 1, 0)
 
 
 def direct_planes_of(planes: int, lowest: int, highest: int, rings: int) -> np.ndarray:
