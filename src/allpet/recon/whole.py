@@ -20,6 +20,7 @@ from allpet.scan.arc import arc_beam
 from allpet.scan.core import Image, Scan
 from allpet.scan.corrected import ATTENUATION, BACKGROUND, corrected_for, header_of_corrected, lacks_no_background
 from allpet.scan.randoms import with_randoms
+from allpet.scan.rebin import added, at_one_scale
 from allpet.scan.units import ACTIVITY, COUNTS, UNCALIBRATED, sigma_of
 
 METHODS = ("fbp", "mlem", "osem")
@@ -267,27 +268,17 @@ def sum_planes(scan: Scan, group: int) -> Scan:
     def total(planes: torch.Tensor) -> torch.Tensor:
         return torch.stack([part.sum(dim=0) for part in planes.split(group)])
 
-    def summed(planes: torch.Tensor | None) -> torch.Tensor | None:
-        return None if planes is None else total(planes)
-
-    efficiency, scale = scan.efficiency, scan.counts_per_unit
-    if torch.is_tensor(scale):
-        efficiency, scale = efficiency * (scale / scale.mean())[:, None, None].float(), float(scale.mean())
-    sinogram, normalisation = total(scan.sinogram), summed(efficiency)
-    x, y, z = default_centre(len(sinogram), scan.plane_mm * group)
+    efficiency, scale = at_one_scale(scan, scan.efficiency)
+    normalisation = total(efficiency)
+    x, y, z = default_centre(len(normalisation), scan.plane_mm * group)
     shift = (group - 1) / 2 * scan.plane_mm
     centre = f"{x!r}, {y!r}, {z - shift!r}"
-    return replace(
+    return added(
         scan,
-        sinogram=sinogram,
+        total,
         normalisation=normalisation,
         attenuation=None,
-        background=summed(scan.background),
-        delayeds=summed(scan.delayeds),
-        randoms=summed(scan.randoms),
-        dynamic=None if scan.dynamic is None else scan.dynamic.changed(total),
         counts_per_unit=scale,
-        dose_fractions=None,
         plane_mm=scan.plane_mm * group,
         header=scan.header if group == 1 else {**scan.header, CENTRE: centre, OFFSET_Z: repr(shift)},
     )

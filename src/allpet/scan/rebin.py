@@ -7,7 +7,9 @@ Plane m of segment d lies midway between its two rings, at ``m + |d| / 2`` ring 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,6 +115,32 @@ def segments_of_header(scan: Scan) -> tuple[list[tuple[int, int, int]], int] | N
     return list(zip(planes, lowest, highest, strict=True)), rings
 
 
+def at_one_scale(scan: Scan, efficiency: torch.Tensor) -> tuple[torch.Tensor, float | torch.Tensor | None]:
+    """Efficiencies that hold what the planes' calibrations differ in, and the calibration that they then share."""
+    scale = scan.counts_per_unit
+    if not torch.is_tensor(scale):
+        return efficiency, scale
+    return efficiency * (scale / scale.mean())[:, None, None].float(), float(scale.mean())
+
+
+def added(scan: Scan, total: Callable[[torch.Tensor], torch.Tensor], **known: Any) -> Scan:
+    """All that counts of a scan, added up over planes by `total`; `known`: what else becomes of it."""
+
+    def summed(planes: torch.Tensor | None) -> torch.Tensor | None:
+        return None if planes is None else total(planes)
+
+    return replace(
+        scan,
+        sinogram=total(scan.sinogram),
+        background=summed(scan.background),
+        delayeds=summed(scan.delayeds),
+        randoms=summed(scan.randoms),
+        dynamic=None if scan.dynamic is None else scan.dynamic.changed(total),
+        dose_fractions=None,
+        **known,
+    )
+
+
 def rebinned(scan: Scan) -> Scan:
     """A scan of several segments as one of direct planes (SSRB); any other as it is.
 
@@ -135,31 +163,23 @@ def rebinned(scan: Scan) -> Scan:
     def total(planes: torch.Tensor) -> torch.Tensor:
         return torch.zeros(direct, *planes.shape[1:]).index_add_(0, where, planes.float())
 
-    def summed(planes: torch.Tensor | None) -> torch.Tensor | None:
-        return None if planes is None else total(planes)
-
-    live, scale = scan.normalisation, scan.counts_per_unit
+    live = scan.normalisation
     if live is None:
         pairs = np.concatenate([pairs_of_planes(*part, rings) for part in parts])
         live = torch.from_numpy(pairs).float()[:, None, None].expand_as(scan.sinogram)
-    if torch.is_tensor(scale):
-        live, scale = live * (scale / scale.mean())[:, None, None].float(), float(scale.mean())
+    live, scale = at_one_scale(scan, live)
     normalisation, attenuation = total(live), scan.attenuation
     if attenuation is not None:
         attenuation = torch.where(normalisation > 0, total(live * attenuation) / normalisation.clamp_min(1e-30), 1.0)
     number = torch.bincount(where, minlength=direct).clamp_min(1)
-    return replace(
+    whole = added(
         scan,
-        sinogram=total(scan.sinogram) if counts else total(scan.sinogram) / number[:, None, None],
+        total,
         normalisation=normalisation if counts else None,
         attenuation=attenuation if counts else None,
-        background=summed(scan.background),
-        delayeds=summed(scan.delayeds),
-        randoms=summed(scan.randoms),
-        dynamic=None if scan.dynamic is None else scan.dynamic.changed(total),
         counts_per_unit=scale,
-        dose_fractions=None,
         plane_mm=scan.plane_mm / (2 if parts[0][1] == parts[0][2] else 1),
         neighbours=True,
         header={key: value for key, value in scan.header.items() if key not in SEGMENTED},
     )
+    return whole if counts else replace(whole, sinogram=whole.sinogram / number[:, None, None])
