@@ -42,7 +42,7 @@ from allpet.io.files import check_finite, replacing
 from allpet.io.header import Header, millimetres, parse_header
 from allpet.io.layout import INNER_AXES, KNOWN, Segments, axes, layout, segments_of, sinogram_header
 from allpet.scan.core import FACTORS, Scan
-from allpet.scan.corrected import APPLIED
+from allpet.scan.corrected import APPLIED, listed
 from allpet.scan.rebin import pairs_of_planes
 from allpet.scan.scanners import Scanner, find_scanner
 from allpet.scan.units import COUNTS
@@ -104,7 +104,7 @@ def read_sinogram(path: Path | str) -> Scan:
     rest = header.rest(KNOWN | used)
     if len(stored.planes) > 1 or stored != segments_of(planes, {}, scanner):
         rest |= stored.as_header()
-    if set(header.words(APPLIED)) - {"none", "arc correction", "arc corrected"}:
+    if listed(header.text(APPLIED, "")):
         rest[header.spelling[APPLIED]] = header.text(APPLIED)
     if turned := header.number("view offset (degrees)", 0.0):
         rest["view offset (degrees)"] = header.text("view offset (degrees)")

@@ -13,7 +13,7 @@ from allpet.io import rawdata
 from allpet.io.acquired import UNKNOWN_SCANNER, closing_text, opening_lines
 from allpet.io.header import OWN, Header, centimetres, millimetres, standard_key
 from allpet.scan.core import Scan
-from allpet.scan.corrected import APPLIED
+from allpet.scan.corrected import APPLIED, listed
 from allpet.scan.rebin import SEGMENTED, segments
 from allpet.scan.scanners import Scanner, find_scanner
 
@@ -177,9 +177,8 @@ def sinogram_header(scan: Scan, n: int, data_name: str, own: dict[str, Any] | No
 
 def _applied(kept: Any, parallel: bool) -> str:
     """What was done to the data, as a list: what the header remembers, and whether bins are evenly spaced."""
-    words = [word.strip() for word in str(kept or "").strip("{} ").split(",")]
-    others = [word for word in words if word.lower() not in ("", "none", "arc correction", "arc corrected")]
-    return "{" + ", ".join([*(["arc correction"] if parallel else []), *others] or ["None"]) + "}"
+    words = [*(["arc correction"] if parallel else []), *listed(str(kept or ""))]
+    return "{" + ", ".join(words or ["None"]) + "}"
 
 
 def _scale(value: float | torch.Tensor | None) -> float | str | None:

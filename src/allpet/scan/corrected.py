@@ -20,8 +20,14 @@ def corrected_for(what: Acquired) -> frozenset[str]:
     found: set[str] = set()
     for key, text in what.header.items():
         if " ".join(key.strip("! ").lower().split()) in (CORRECTED, APPLIED):
-            found |= {_plain(word) for word in str(text).strip("{} ").split(",")}
-    return frozenset(found - {"", "none", "arc"})
+            found |= {_plain(word) for word in listed(str(text))}
+    return frozenset(found)
+
+
+def listed(text: str) -> list[str]:
+    """Words of a list ``{a, b}`` as they are spelled, without those for none and for arc correction."""
+    words = [word.strip() for word in text.strip("{} ").split(",")]
+    return [word for word in words if _plain(word) not in ("", "none", "arc")]
 
 
 def _plain(word: str) -> str:
