@@ -45,20 +45,24 @@ def body_of(target: torch.Tensor, attenuation: torch.Tensor) -> torch.Tensor:
     return target > level[:, None, None]
 
 
-def ratios(network: Translator, pairs: PairSet, restored: bool = False) -> list[torch.Tensor]:
-    """Error over stated standard deviation of the first result, in all pixels of each body; `restored`: error of the
-    image that the network was given, which is kept where it is not trusted."""
-    found: list[torch.Tensor] = []
+def errors(network: Translator, pairs: PairSet, restored: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Error over stated standard deviation of the first result, and the pixels of each body, ``(n, bins, bins)`` both;
+    `restored`: error of the image that the network was given, which is kept where it is not trusted."""
+    found = []
     for k in range(0, len(pairs), 16):
         part = pairs[slice(k, k + 16)]
         with torch.no_grad():
             mean, spread = network(part.views, part.question)
         truth = part.target[:, 0].float()
-        body = body_of(truth, part.attenuation)
         image = part.views.image if restored else mean[:, 0]
-        off = (image - truth) / spread[:, 0].clamp_min(1e-6)
-        found += [one[inside] for one, inside in zip(off, body, strict=True)]
-    return found
+        found.append(((image - truth) / spread[:, 0].clamp_min(1e-6), body_of(truth, part.attenuation)))
+    off, body = (torch.cat(x) for x in zip(*found, strict=True))
+    return off, body
+
+
+def ratios(network: Translator, pairs: PairSet, restored: bool = False) -> list[torch.Tensor]:
+    """The same errors, of all pixels of each body."""
+    return [one[inside] for one, inside in zip(*errors(network, pairs, restored), strict=True)]
 
 
 def sinogram_ratios(model: AllPET, data: Dataset, k: int, samples: int) -> torch.Tensor:

@@ -16,7 +16,8 @@ from allpet.scan.dynamic import Dynamic
 from allpet.scan.mumap import WATER
 from allpet.task import TASKS
 from allpet.task.attenuation import agreement
-from allpet.task.planes import GRAINS, begin, draws, smooth_noise
+from allpet.task.grains import GRAINS, WIDTHS, draws, smooth_noise
+from allpet.task.planes import begin
 from model_support import tiny
 from task.test_low_dose import GRIDS, disk
 
@@ -152,12 +153,21 @@ def test_dynamic_frames_are_used_and_their_absence_said():
 
 def test_errors_about_a_draw_have_the_deviation_that_is_stated():
     shape = torch.Size((2, 64, 64))
-    assert sum(weight**2 for _, weight in GRAINS) == pytest.approx(1, abs=0.01)
-    noise = torch.stack([smooth_noise(shape, 0, 0, i) for i in range(60)])
-    assert float(noise.std()) == pytest.approx(1, abs=0.1)
-    assert torch.equal(smooth_noise(shape, 0, 0, 5)[1], smooth_noise(torch.Size((1, 64, 64)), 0, 1, 5)[0])
+    assert set(GRAINS) == set(TASKS)
+    for shares in GRAINS.values():
+        assert len(shares) == len(WIDTHS)
+        assert sum(shares) == pytest.approx(1)
+    grains = GRAINS["separate"]
+    noise = torch.stack([smooth_noise(grains, shape, 0, 0, i) for i in range(400)])
+    everywhere = noise.square().mean(dim=(0, 1))
+    assert float(everywhere.mean()) == pytest.approx(1, abs=0.1)
+    for corner in (everywhere[:8, :8], everywhere[-8:, :8], everywhere[28:36, 28:36]):
+        assert float(corner.mean()) == pytest.approx(1, abs=0.2)
+    assert torch.equal(
+        smooth_noise(grains, shape, 0, 0, 5)[1], smooth_noise(grains, torch.Size((1, 64, 64)), 0, 1, 5)[0]
+    )
     mean, spread = torch.full(shape, 10.0), torch.full(shape, 0.5)
-    drawn = torch.stack(list(draws(mean, spread, 60, 1, 0)))
+    drawn = torch.stack(list(draws("separate", mean, spread, 60, 1, 0)))
     assert float(drawn.std(dim=0).mean()) == pytest.approx(0.5, rel=0.1)
 
 

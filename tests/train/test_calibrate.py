@@ -32,14 +32,15 @@ def test_factors_are_those_of_the_planes_at_each_level():
     assert found["sinogram"] == [1.0] * len(many)  # nothing was looked at
 
 
-def test_factors_that_differ_by_chance_are_drawn_together_and_others_are_not():
+@pytest.mark.parametrize("count", [24, 6])
+def test_factors_that_differ_by_chance_are_drawn_together_and_others_are_not(count):
     rng = torch.Generator().manual_seed(0)
 
     def people(scale: float, apart: float) -> list[Off]:
-        """Of 24 people, who differ from each other by `apart`."""
-        own = scale * torch.exp(apart * torch.randn(24, generator=rng))
+        """Who differ from each other by `apart`."""
+        own = scale * torch.exp(apart * torch.randn(count, generator=rng))
         errors = [one * torch.randn(400, generator=rng) for one in own]
-        return [Off("image", torch.zeros(24), errors, errors)]
+        return [Off("image", torch.zeros(count), errors, errors)]
 
     def spread(found: dict) -> float:
         return float(torch.tensor([one["image"][0] for one in found.values()]).log().std())

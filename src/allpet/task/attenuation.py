@@ -19,6 +19,7 @@ from allpet.scan.mumap import WATER
 from allpet.scan.rebin import segments_of_header
 from allpet.scan.units import MU
 from allpet.task.gather import Gather
+from allpet.task.grains import draws
 from allpet.task.planes import (
     PLANES,
     SAMPLES,
@@ -27,7 +28,6 @@ from allpet.task.planes import (
     bare,
     begin,
     check_samples,
-    draws,
     parts,
     question,
     working_beam,
@@ -124,10 +124,10 @@ def attenuation(
             wobble = torch.zeros_like(lost)
             if ct is None:  # a map that is given is taken as it is
                 own_depth = depth(mumap[some])
-                drawn = draws(mumap[some], doubt[some], samples, seed, first_plane + part.first)
+                drawn = draws("attenuation", mumap[some], doubt[some], samples, seed, first_plane + part.first)
                 off = [depth(mu) - own_depth for mu in drawn]
                 wobble = expected[-1] * torch.stack(off).exp().std(dim=0)
-            noise = part.deviation(image, own_spread, samples, seed, model) / lost
+            noise = part.deviation("low-dose", image, own_spread, samples, seed, model) / lost
             factor = temper(model, "sinogram", question("attenuation", words, part))
             spread.append((wobble.square() + noise.square()).sqrt() * factor)
     result = bare(scan.with_sinogram(torch.cat(expected), attenuation=None, background=None), ATTENUATION, BACKGROUND)

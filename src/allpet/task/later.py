@@ -199,7 +199,7 @@ def _predict(
             change.append(_index(own, image))
         if samples:
             factor = temper(model, "sinogram", ask)
-            spread.append(part.deviation(image, doubt[:, 0], samples, seed, model) * factor)
+            spread.append(part.deviation(task, image, doubt[:, 0], samples, seed, model) * factor)
     result = bare(shown.with_sinogram(torch.cat(expected), background=None), BACKGROUND)
     std = result.with_sinogram(torch.cat(spread)) if spread else None
     extras: dict[str, Scan | Image] = {}

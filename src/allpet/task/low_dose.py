@@ -83,7 +83,7 @@ def low_dose(
         expected.append(trues if full is None else trues + full[some])
         if samples:
             factor = temper(model, "sinogram", asked) / share
-            deviations.append(part.deviation(image, spread, samples, seed, model) * factor)
+            deviations.append(part.deviation("low-dose", image, spread, samples, seed, model) * factor)
     result = bare(scan.with_sinogram(torch.cat(expected), background=full, **known))
     std = result.with_sinogram(torch.cat(deviations), background=None) if deviations else None
     return gather.result(result, std, notes, pointed)

@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from allpet.errors import AllpetError
 from allpet.geometry import ImageGrid, ParallelBeam
 from allpet.io.header import standard_key
-from allpet.model.restorer import gaussian_blur
 from allpet.model.translator import Ask, ask
 from allpet.scan.arc import line_coordinates
 from allpet.scan.carry import Carrier
@@ -24,6 +22,7 @@ from allpet.scan.suv import HALF_LIFE_KEY
 from allpet.scan.tracers import TRACERS
 from allpet.scan.units import COUNTS
 from allpet.task.beyond import beyond
+from allpet.task.grains import draws
 from allpet.task.neighbours import LEAST, half_of, restored_together
 from allpet.task.put_back import put_back
 from allpet.task.seen import Counts, Frames, Seen, see
@@ -37,8 +36,6 @@ PLANES = 4
 """Planes at a time: bounds the memory."""
 SAMPLES = 16
 """Draws behind a standard deviation, by default."""
-GRAINS = ((1.2, 0.6), (4.0, 0.6), (16.0, 0.53))
-"""Widths in pixels and weights of the smooth noise that errors look like; the squares of the weights sum to 1."""
 
 
 OF_ISOTOPE = (HALF_LIFE_KEY, "branching factor")
@@ -194,10 +191,11 @@ class Part:
         return projector(image) * self.seen.unit[:, None, None]
 
     def deviation(
-        self, mean: torch.Tensor, spread: torch.Tensor, samples: int, seed: int, model: AllPET
+        self, task: str, mean: torch.Tensor, spread: torch.Tensor, samples: int, seed: int, model: AllPET
     ) -> torch.Tensor:
-        """Standard deviation of the trues at the scan's lines, given the image's; see :func:`draws`."""
-        made = [self.counts_of(image, model) for image in draws(mean, spread, samples, seed, self.before + self.first)]
+        """Standard deviation of the trues at the scan's lines, given that of a task's image; see :func:`draws`."""
+        images = draws(task, mean, spread, samples, seed, self.before + self.first)
+        made = [self.counts_of(image, model) for image in images]
         return self.efficiency * self.up(torch.stack(made).std(dim=0)) * few_draws(samples)
 
     def ratio(self, image: torch.Tensor, model: AllPET) -> torch.Tensor:
@@ -322,29 +320,6 @@ def question(
         part.coarse.depth is not None,
         frames,
     )
-
-
-def draws(mean: torch.Tensor, spread: torch.Tensor, samples: int, seed: int, first: int) -> Iterator[torch.Tensor]:
-    """Images about a mean, ``samples`` times ``(n, bins, bins)``, >= 0; errors are smooth, of these deviations.
-
-    Sample i of a plane depends on (seed, plane, i) alone.
-    """
-    for i in range(samples):
-        yield (mean + spread * smooth_noise(mean.shape, seed, first, i)).clamp_min(0)
-
-
-def smooth_noise(shape: torch.Size, seed: int, first: int, sample: int) -> torch.Tensor:
-    """Noise of unit variance, a mixture of grains (:data:`GRAINS`), ``(n, bins, bins)``."""
-    rows = []
-    for plane in range(first, first + shape[0]):
-        rng = np.random.default_rng([seed, plane, sample])
-        white = torch.from_numpy(rng.standard_normal((len(GRAINS), *shape[1:])).astype(np.float32))
-        total = torch.zeros(shape[1:])
-        for field, (width, weight) in zip(white, GRAINS, strict=True):
-            smooth = gaussian_blur(field[None], width)[0]
-            total = total + weight * smooth / smooth.std().clamp_min(1e-6)
-        rows.append(total)
-    return torch.stack(rows)
 
 
 def check_samples(samples: int) -> None:

@@ -20,7 +20,8 @@ from allpet.metrics.region import uptake
 from allpet.model.focus import gate_of
 from allpet.recon.whole import image_grid_of
 from allpet.scan.core import Image, Scan
-from allpet.task.planes import Part, draws
+from allpet.task.grains import draws
+from allpet.task.planes import Part
 from allpet.task.sight import sight_of
 from allpet.task.temper import usual
 
@@ -129,7 +130,7 @@ class Pointed:
         if not here:
             return
         spread = deviation * usual(self.model, self.task, "image")
-        for k, drawn in enumerate(draws(after, spread, SAMPLES, self.seed, part.before + part.first)):
+        for k, drawn in enumerate(draws(self.task, after, spread, SAMPLES, self.seed, part.before + part.first)):
             off = (drawn - after) * scale
             for number, region in here:
                 self.noise[number, k] += float((off[region.box] * torch.from_numpy(region.weights)).sum())

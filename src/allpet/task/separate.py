@@ -116,7 +116,7 @@ def separate(
         second.append(theirs)
         if samples:
             factor = temper(model, "sinogram", ask)
-            spread.append(part.deviation(mean[:, 0], doubt[:, 0], samples, seed, model) * factor)
+            spread.append(part.deviation("separate", mean[:, 0], doubt[:, 0], samples, seed, model) * factor)
     both = zip((first, second), known, strict=True)
     result, other = (
         bare(scan.with_sinogram(torch.cat(planes), background=None, **facts), BACKGROUND) for planes, facts in both

@@ -127,7 +127,7 @@ def deviations(model: AllPET, people: int = PEOPLE_OF_WORDS, seed: int = 22) -> 
     out: dict[str, dict[str, Any]] = {}
     for task in TASKS:
         found: dict[str, Off] = {}
-        for data in _sets(model, task, people, seed):
+        for data in validation_sets(model, task, people, seed):
             pairs = PairSet.from_dataset(data, model.need("restorer"))
             seen = {words_of(pairs.question[:1]): _off(model, data, pairs)}
             if task == "low-dose":
@@ -169,16 +169,17 @@ def drawn_together(by_words: dict[str, list[Off]]) -> dict[str, dict[str, list[f
 
 
 def _variance(values: Sequence[torch.Tensor]) -> float:
-    """Of the logarithm of :func:`factor_of`, from leaving out groups of people in turn; 0 where they are too few."""
+    """Of the logarithm of :func:`factor_of`, from leaving out groups of people in turn; 0 of one person alone."""
     values = [one for one in values if len(one)]
-    if len(values) < 2 * GROUPS:
+    groups = min(GROUPS, len(values))
+    if groups < 2:
         return 0.0
-    left = [[one for k, one in enumerate(values) if k % GROUPS != group] for group in range(GROUPS)]
+    left = [[one for k, one in enumerate(values) if k % groups != group] for group in range(groups)]
     logs = torch.tensor([math.log(max(factor_of(some), 1e-6)) for some in left])
-    return float((logs - logs.mean()).square().sum()) * (GROUPS - 1) / GROUPS
+    return float((logs - logs.mean()).square().sum()) * (groups - 1) / groups
 
 
-def _sets(model: AllPET, task: str, people: int, seed: int) -> Iterator[Dataset]:
+def validation_sets(model: AllPET, task: str, people: int, seed: int) -> Iterator[Dataset]:
     """Validation people of every region and tracer (or two) at many counts; two tracers with dynamic frames and
     without, every other tracer wanted, several delays."""
     tracers: list[str] = model.config["tracers"]
