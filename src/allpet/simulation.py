@@ -50,8 +50,8 @@ class Simulate:
     """convert: the other tracer."""
     delay_minutes: float | None = None
     """delayed: from the first frame to the delayed one; default: what is usual for the tracer."""
-    stagger_minutes: float = 20.0
-    """separate: from the first injection to the second."""
+    stagger_minutes: float | None = None
+    """separate: from the first injection to the second; default: 20."""
     ratio: float | None = None
     """separate: second over first activity; default: drawn from 1/2 to 2."""
     slices_per_subject: int = 4

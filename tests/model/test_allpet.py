@@ -189,6 +189,21 @@ def test_a_size_of_nothing_is_not_the_default():
             tiny().generate("FDG brain", n=1, **options)
 
 
+@pytest.mark.parametrize("pitch", [1e9, 17.0, 0.05, float("nan"), float("inf")])
+def test_a_pitch_that_would_lose_the_region_is_one_line(pitch):
+    with pytest.raises(AllpetError, match=r"bin_mm is .*; for a field of view of 256 mm it must be 0.1 to 16"):
+        tiny().generate("FDG brain", n=1, bin_mm=pitch)
+
+
+def test_the_hash_speaks_of_all_that_results_depend_on():
+    model = tiny()
+    before = model.hash
+    model.config["trained"] = {"seconds": 1}
+    assert model.hash == before
+    model.config["emphasis"] = {"brain": 1.5}
+    assert model.hash != before
+
+
 def test_a_model_with_adapters_is_not_written_as_a_whole(tmp_path):
     model = tiny()
     model.adapted["convert"] = model.translator

@@ -179,6 +179,8 @@ def test_two_tracers_add_up_frame_by_frame() -> None:
     starts, lengths = data.attributes["frame_start_s"], data.attributes["frame_duration_s"]
     assert starts[0] == 0 and np.allclose(np.add(starts, lengths)[:-1], starts[1:])
     # the second tracer is injected at the end of the second frame: till then there is none of it
+    with pytest.raises(AllpetError, match="stagger_minutes is for task separate; this one is delayed"):
+        simulate(1, region="brain", task="delayed", stagger_minutes=30.0)
     wide = simulate(2, stagger_minutes=30.0, ratio=1e-6, **options)
     ratio = data.frames[:, 0].sum() / wide.frames[:, 0].sum()
     trues = [(d.frames - d.frames_background).sum(axis=(0, 2, 3)) / (d.counts_per_unit.sum()) for d in (data, wide)]

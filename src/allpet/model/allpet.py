@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,10 @@ KINDS: dict[str, Any] = {
 }
 """Parts of a model by name; each is saved as ``NAME.safetensors``."""
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "base"
+
+
+RECORDS = ("trained", "data", "parts", "base")
+"""Keys of a config that results do not depend on, or that the weights tell as well."""
 
 
 LARGEST = 1024
@@ -216,10 +221,12 @@ class AllPET:
 
     @property
     def hash(self) -> str:
-        """First 16 hex digits of the SHA-256 of all weights."""
+        """First 16 hex digits of the SHA-256 of all that results depend on: the weights, and what the config says of
+        amplitudes, fields of view, emphasis and factors on deviations."""
         import hashlib
 
-        digest = hashlib.sha256()
+        said = {name: value for name, value in self.config.items() if name not in RECORDS}
+        digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
         modules = {name: getattr(self, name) for name in KINDS} | self.adapted
         for name, module in modules.items():
             for key, value in sorted(module.state_dict().items()) if module is not None else ():

@@ -33,6 +33,8 @@ depend on how many are drawn beside it."""
 AT_ONCE = 16
 """Most groups drawn side by side: each takes some 35 MiB."""
 SMALLEST, LARGEST = 32, 512
+FINEST_MM, FEWEST = 0.1, 16
+"""The finest pitch, and how many bins a region has at least: fewer lose what is in it."""
 FINEST = 256
 """Pixels along a side above which the drawn image is not refined: twice the model's own, and a matrix of 512 would take
 more than 3 GB."""
@@ -71,7 +73,8 @@ def generate(
     Parameters
     ----------
     prompt : text, or a :class:`Prompt` in which a word is left unsaid.
-    views, bins, bin_mm : size of the result, 32 to 512; by default the model's own, keeping the region's field of view.
+    views, bins, bin_mm : size of the result, 32 to 512, and its pitch from 0.1 mm to a sixteenth of the region's field
+        of view; by default the model's own, keeping the region's field of view.
     sampler, steps : see :data:`allpet.diffusion.SAMPLERS`; by default ``"sde"`` and the sampler's own number.
     seed : sample i of a seed depends neither on `n` nor on the batch.
     guidance : above 1 exaggerates the prompt, at twice the cost; default 1, or what the model's config says.
@@ -192,6 +195,11 @@ class Drawing:
         for name, size in (("views", views), ("bins", bins)):
             if not SMALLEST <= size <= LARGEST:
                 raise AllpetError(f"{name} is {size}; it must be {SMALLEST} to {LARGEST}")
+        finest, coarsest = FINEST_MM, self.fov_mm / FEWEST
+        if bin_mm is not None and not finest <= bin_mm <= coarsest:
+            raise AllpetError(
+                f"bin_mm is {bin_mm:g}; for a field of view of {self.fov_mm:g} mm it must be {finest:g} to {coarsest:g}"
+            )
         self.target = ParallelBeam(views, bins, self.fov_mm / bins if bin_mm is None else bin_mm)
         self.own = model.beam.image_grid().size
         self.grid = ImageGrid(self.own, self.fov_mm / self.own)

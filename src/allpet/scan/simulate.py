@@ -174,7 +174,7 @@ def make_plan(
     thinning: str = "time",
     to: str | None = None,
     delay_minutes: float | None = None,
-    stagger_minutes: float = 20.0,
+    stagger_minutes: float | None = None,
     ratio: float | None = None,
     labels: str | os.PathLike[str] | None = None,
     table: str | os.PathLike[str] | None = None,
@@ -199,8 +199,8 @@ def make_plan(
     background : "simulated" (single scatter, randoms from singles) or "quick" (the trues smoothed, a dome).
     thinning : what a low dose is: a shorter "time", or less "activity" (which makes fewer randoms yet).
     to : tracer for "convert". delay_minutes : between the frames of "delayed"; default the tracer's usual.
-    stagger_minutes, ratio : between the injections of "separate", and second over first activity (default drawn
-        from 1/2 to 2).
+    stagger_minutes, ratio : between the injections of "separate" (default 20), and second over first activity
+        (default drawn from 1/2 to 2).
     labels, table, ct : a labelled volume, its table (see :mod:`allpet.scan.labelled`) and its CT in HU.
 
     Raises
@@ -228,10 +228,15 @@ def make_plan(
     for name, given in positive.items():
         if given is not None and not (math.isfinite(given) and given > 0):
             raise AllpetError(f"{name} is {given}; it must be positive")
-    theirs = {"delay_minutes": "delayed", "ratio": "separate"}
-    for name, wanted in theirs.items():
-        if positive[name] is not None and task != wanted:
-            raise AllpetError(f"{name} is for task {wanted}; this one is {task}: leave it out")
+    theirs = {
+        "delayed": {"delay_minutes": delay_minutes},
+        "separate": {"ratio": ratio, "stagger_minutes": stagger_minutes},
+    }
+    for wanted, options in theirs.items():
+        for name, given in options.items():
+            if given is not None and task != wanted:
+                raise AllpetError(f"{name} is for task {wanted}; this one is {task}: leave it out")
+    stagger_minutes = 20.0 if stagger_minutes is None else stagger_minutes
     if not 0 <= stagger_minutes <= 600:
         raise AllpetError(f"stagger_minutes is {stagger_minutes}; it must lie from 0 to 600")
     files = _files(labels, table, ct)

@@ -32,6 +32,8 @@ WINDOW = 6
 """Planes to either side over which energies are averaged."""
 BLOCK = 32
 DISTANCES = (1, 2, 3, 4)
+HALVES = 0x68616C66
+"""Names the stream of random numbers behind halves of counts: no user's seed shares it."""
 
 
 def events(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -47,7 +49,7 @@ def half_of(counts: torch.Tensor, first: int) -> torch.Tensor:
     """Half of the counts ``(n, view, radial)``, drawn by binomial thinning; a plane's draw goes by its number."""
     drawn = []
     for k, plane in enumerate(counts.numpy()):
-        rng = np.random.default_rng([0, first + k])
+        rng = np.random.default_rng([HALVES, first + k])
         drawn.append(rng.binomial(events(plane, rng), 0.5))
     return torch.from_numpy(np.stack(drawn).astype(np.float32))
 
