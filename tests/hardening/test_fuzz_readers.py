@@ -1,4 +1,4 @@
-"""Damaged files for every reader, for ``ALLPET_FUZZ_SECONDS`` each (5 by default; a minute or 4,000 files in CI).
+"""Damaged files for every reader, for ``ALLPET_FUZZ_SECONDS`` each (5 by default; half a minute or 2,000 files in CI).
 
 The seed is the day's, so that every day has cases of its own; a failure names the command that repeats it. With
 ``ALLPET_FUZZ_SEED`` the cases are the same on any day, and ``ALLPET_FUZZ_FILES`` ends a format after so many, so that
