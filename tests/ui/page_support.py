@@ -108,6 +108,7 @@ class Seen:
         if script:
             self.page.add_init_script(script)
         self.page.on("console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on("dialog", lambda dialog: dialog.accept())  # the browser's own question of unsaved work
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.open()
 

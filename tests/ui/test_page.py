@@ -296,6 +296,49 @@ def test_who_saves_second_is_asked_for_a_name(opened: Opener):
     two.errors = [line for line in two.errors if "409" not in line]
 
 
+def test_unsaved_regions_are_not_lost_with_another_scan(browser: Browser, tmp_path: Path):
+    scans, out = tmp_path / "scans", tmp_path / "out"
+    out.mkdir()
+    scans.mkdir()
+    for k, name in enumerate(("one.zarr", "two.zarr")):
+        write_store(data(k), scans / name)
+    with served(scans, out) as address:
+        seen = Seen(browser, address, viewer="canvas")
+        page = seen.page
+
+        def facts() -> tuple[str, int, bool]:
+            return page.input_value("#scan"), len(seen.state["regions"]), page.locator("#leave").is_visible()
+
+        def answer(words: str, regions: int, scan: str) -> None:
+            page.get_by_role("button", name=words).click()
+            until(lambda: facts() == (scan, regions, False))
+            seen.drawn()
+
+        page.click("[data-tool=ellipse]")
+        seen.drag(*CORNERS)
+        seen.drawn(1)
+        page.select_option("#scan", "two.zarr")
+        page.locator("#leave").wait_for()
+        assert "one.zarr" in page.inner_text("#leave-what")
+        page.screenshot(path=tmp_path / "leave.png")
+        answer("Stay here", 1, "one.zarr")
+        page.select_option("#scan", "two.zarr")
+        page.keyboard.press("Escape")  # is no answer
+        until(lambda: facts() == ("one.zarr", 1, False))
+        page.select_option("#scan", "two.zarr")
+        answer("Save first", 0, "two.zarr")
+        page.select_option("#scan", "one.zarr")  # nothing to lose
+        until(lambda: facts() == ("one.zarr", 1, False))
+        seen.drawn()
+        page.keyboard.press("a")
+        until(lambda: len(seen.state["regions"]) == 2)
+        page.select_option("#scan", "two.zarr")
+        answer("Go on without saving", 0, "two.zarr")
+        page.select_option("#scan", "one.zarr")
+        until(lambda: facts() == ("one.zarr", 1, False))
+        seen.close()
+
+
 def test_by_keys_alone(opened: Opener):
     seen = opened()
     page, keys = seen.page, seen.page.keyboard

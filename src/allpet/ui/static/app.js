@@ -72,8 +72,14 @@ function bindTop(open) {
     by("stage").focus({ preventScroll: true });
   });
   by("keys").addEventListener("close", () => by("stage").focus({ preventScroll: true }));
-  by("scan").addEventListener("change", () => open({ scan: by("scan").value }));
-  by("afresh").addEventListener("click", () => open({ scan: session.state.scan.name, fresh: true }));
+  const leaveFor = async (options) => {
+    if (await mayLeave()) return open(options);
+    by("scan").value = session.state.scan.name; // what is shown still
+    return undefined;
+  };
+  by("scan").addEventListener("change", () => leaveFor({ scan: by("scan").value }));
+  by("afresh").addEventListener("click", () => leaveFor({ scan: session.state.scan.name, fresh: true }));
+  addEventListener("beforeunload", (event) => unsaved() && event.preventDefault());
   const menu = by("export");
   for (const button of menu.querySelectorAll("button")) {
     button.addEventListener("click", () => {
@@ -117,6 +123,24 @@ const actions = {
 function askName(reason) {
   by("name-why").textContent = reason;
   if (!by("name-it").open) by("name-it").showModal();
+}
+
+const unsaved = () => session.state !== null && !session.state.saved;
+
+/** Whether the session may end: unsaved work is saved, or given up, by its person first. */
+function mayLeave() {
+  const dialog = by("leave");
+  if (!unsaved()) return Promise.resolve(true);
+  by("leave-what").textContent = `Changes to the regions of ${session.state.scan.name} would be lost.`;
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    const closed = async () => {
+      if (dialog.returnValue === "save") resolve((await actions.save()) !== null);
+      else resolve(dialog.returnValue === "drop");
+    };
+    dialog.addEventListener("close", closed, { once: true });
+  });
 }
 
 async function main() {
