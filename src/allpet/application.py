@@ -184,7 +184,7 @@ class Apply:
 
 @dataclass
 class Attend:
-    """Emphasise regions of a scan in its sinogram: visible, adjustable, and undone exactly."""
+    """Emphasise regions of a scan in its sinogram: visible, adjustable, and undone by dividing."""
 
     source: In
     """Scan to read."""

@@ -53,9 +53,11 @@ def write_attention_report(
         "To undo it, divide emphasised.hs by attention.hs, bin by bin: that gives the scan back to the rounding of "
         "float32.",
     ]
+    hold = len({k for region in attended.regions for k in range(*region.planes.indices(len(attended.image)))})
+    left = f" Of {hold} planes with regions the {len(planes)} that hold most are shown." if hold > len(planes) else ""
     caption = (
-        "Each row a plane. The quick image with the regions outlined; their weights W; the scan as it was measured and "
-        "with the emphasis, both in the same window."
+        f"Each row a plane.{left} The quick image with the regions outlined; their weights W; the scan as it was "
+        "measured and with the emphasis, both in the same window."
     )
     sections = [
         Section("Regions", (), [(figure_of(attended, planes), caption)], [_regions(attended)]),
