@@ -90,3 +90,11 @@ def test_long_audits_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_attention_report(tmp_path / "r.html", attend(scan, regions), audit)
     text = (tmp_path / "r.html").read_text()
     assert "the first 7 are left out" in text and "edit: 9" in text and "edit: 6" not in text
+
+
+def test_it_says_how_many_planes_the_figure_leaves_out(tmp_path: Path):
+    scan, _ = scan_of(6)
+    mask = torch.zeros(6, 24, 24)
+    mask[:5, 8:12, 8:12] = 1
+    write_attention_report(tmp_path / "report.html", attend(scan, [Region.from_mask("long", mask)]), [])
+    assert "Of 5 planes with regions the 3 that hold most are shown." in (tmp_path / "report.html").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import matplotlib.image
 import numpy as np
 import pytest
 import torch
@@ -54,3 +55,12 @@ def test_png_is_a_picture():
 def test_a_plane_that_does_not_fit_is_named():
     with pytest.raises(AllpetError, match="plane 'head'"):
         sinogram_panel(torch.rand(3, 3), BEAM, "head", "counts")
+
+
+def test_a_unit_beside_the_last_colour_bar_is_not_cut():
+    """Where the bar is short and its numbers are long, the layout alone ends the figure within the unit."""
+    grid = ImageGrid(64, 8.0)
+    panels = [image_panel(torch.rand(grid.shape) * 20.7, grid, "with attention", "kBq/mL", (0.0, 20.7))] * 3
+    drawn = matplotlib.image.imread(io.BytesIO(png(draw([panels]))))[..., :3]
+    edge = np.concatenate([drawn[:, -1], drawn[:, 0], drawn[0], drawn[-1]])
+    assert np.all(edge == 1)  # nothing but paper

@@ -53,7 +53,7 @@ def write_attention_report(
         "To undo it, divide emphasised.hs by attention.hs, bin by bin: that gives the scan back to the rounding of "
         "float32.",
     ]
-    hold = len({k for region in attended.regions for k in range(*region.planes.indices(len(attended.image)))})
+    hold = len({k for region in attended.regions for k in region.planes})
     left = f" Of {hold} planes with regions the {len(planes)} that hold most are shown." if hold > len(planes) else ""
     caption = (
         f"Each row a plane.{left} The quick image with the regions outlined; their weights W; the scan as it was "

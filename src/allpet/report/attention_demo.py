@@ -57,7 +57,7 @@ def attention_section(model: AllPET, seed: int, region: str = "chest") -> tuple[
         numbers[found.name] = dict(truth=true, without=found.without.mean, after=found.after.mean, std=found.std)
     text = [
         "Whoever knows where to look marks it, and the sinogram shows what that means: every line is weighted by its "
-        "length in the regions. The weights are divided out again exactly.",
+        "length in the regions. Dividing by the weights gives the scan back.",
         "A task with regions looks at them again, with what their projection says as a matched filter of the counts; "
         "the rest of the image stays as it is.",
     ]

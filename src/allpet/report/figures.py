@@ -19,7 +19,9 @@ from allpet.geometry import ImageGrid, ParallelBeam
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 ACTIVITY_MAP = "gray_r"
 DIFFERENCE_MAP = "RdBu_r"
@@ -171,5 +173,13 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # the layout knows the width of a colour bar's numbers only after they were drawn once
-    canvas.print_png(buffer)
+    canvas.print_figure(buffer, format="png", dpi=figure.dpi, bbox_inches=_whole(figure, canvas))
     return buffer.getvalue()
+
+
+def _whole(figure: Figure, canvas: FigureCanvasAgg) -> Bbox:
+    """The figure and, in inches, what sticks out of it: layouts are a few pixels off where a colour bar is short."""
+    from matplotlib.transforms import Bbox
+
+    own = Bbox.from_bounds(0, 0, *figure.get_size_inches())
+    return Bbox.union([own, figure.get_tightbbox(canvas.get_renderer()).padded(0.02)])
