@@ -44,7 +44,8 @@ def test_page_shows_regions_runs_audit_and_the_way_back(tmp_path: Path):
     }
     audit = [entry("edit: draw", regions, edit=1, details={"op": "draw"}), {"what": "odd", "regions": 3}]
     path = tmp_path / "report.html"
-    write_attention_report(path, attended, audit, [result | {"regions": [row, row | {"truth": found | {"mean": 4.5}}]}])
+    rows = [row | {"hash": regions[0].hash}, row | {"truth": found | {"mean": 4.5}}, row | {"hash": "of yesterday"}]
+    write_attention_report(path, attended, audit, [result | {"regions": rows}])
     text = path.read_text()
     assert "<b>spot" not in text and "hot &lt;b&gt;spot" in text and "brighter &amp; rounder" in text
     for words in (
@@ -57,7 +58,12 @@ def test_page_shows_regions_runs_audit_and_the_way_back(tmp_path: Path):
         "note!",
     ):
         assert words in text, words
-    assert "edit: draw" in text and text.count("<tr>") == 3 + 1 + 2 + 2 and text.count("data:image/png") == 1
+    assert (
+        "edit: draw" in text
+        and text.count("<tr>") == 3 + 1 + 3 + 2
+        and text.count("since this run") == 1
+        and text.count("data:image/png") == 1
+    )
     assert "2.5" in text  # the largest weight
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,9 +59,10 @@ def write_attention_report(
         f"Each row a plane.{left} The quick image with the regions outlined; their weights W; the scan as it was "
         "measured and with the emphasis, both in the same window."
     )
+    present = {region.hash for region in attended.regions}
     sections = [
         Section("Regions", (), [(figure_of(attended, planes), caption)], [_regions(attended)]),
-        Section("Runs", (), (), [result_table(one) for one in results])
+        Section("Runs", (), (), [result_table(one, present) for one in results])
         if results
         else Section("Runs", ["No task was run with these regions."]),
         Section("Audit", (), (), [_audit(audit)]),
@@ -150,13 +151,17 @@ def _regions(attended: Attended) -> Table:
     return Table(caption, heads, rows)
 
 
-def result_table(result: dict[str, Any]) -> Table:
+def result_table(result: dict[str, Any], present: Collection[str] = ()) -> Table:
     """A run: ``task``, ``planes``, ``unit``, ``notes``, ``seed``, ``model_hash``, and ``regions`` with ``name``,
-    ``before``, ``without``, ``after`` and maybe ``truth`` (each ``mean``, ``max``, ``peak``) and ``std``."""
+    ``before``, ``without``, ``after`` and maybe ``truth`` (each ``mean``, ``max``, ``peak``), ``std`` and ``hash``. It
+    says which regions are not as they were: those whose hash is not in `present`."""
     rows = []
     for region in result.get("regions", ()):
         values = [_value(region.get(name)) for name in ("before", "without", "after")]
-        rows.append([str(region.get("name", "")), *values, f"{region.get('std', 0):.3g}", _value(region.get("truth"))])
+        name, own = str(region.get("name", "")), region.get("hash")
+        if own and present and own not in present:
+            name += " (changed or removed since this run)"
+        rows.append([name, *values, f"{region.get('std', 0):.3g}", _value(region.get("truth"))])
     notes = "; ".join(str(note) for note in result.get("notes", ()))
     planes = planes_words(*result["planes"]) if result.get("planes") else "no plane"
     caption = (
