@@ -146,11 +146,15 @@ def _read_truth(path: Path) -> Scan | Image:
 
 
 def _keep(out: Path, result: dict[str, Any], values: dict[str, torch.Tensor]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     from allpet.io.files import replacing
 
     out.mkdir(parents=True, exist_ok=True)
     first = next(iter(values))
-    figure = step_lines({LABELS[first]: values[first].tolist()}, range(len(values[first])), ("plane", LABELS[first]))
+    numbers = range(1, len(values[first]) + 1)
+    figure = step_lines({LABELS[first]: values[first].tolist()}, numbers, ("plane", LABELS[first]))
+    figure.axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     with replacing(out / "evaluate.json", out / "evaluate.png") as (text, picture):
         text.write_text(json.dumps(plain(result), indent=1), encoding="utf-8")
         picture.write_bytes(png(figure))
