@@ -1,6 +1,7 @@
 """The study's commands on toy sizes: data, arms, masks, synthetic training data."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,9 @@ def test_sinograms_are_spread_over_prompts_and_subjects(folder):
     assert torch.equal(data.unseen(folder, "FDG", "chest", 2, 32, 32), again[:2])
 
 
-@pytest.mark.parametrize("name", ["ours", "vae"])
+@pytest.mark.parametrize("name", ["ours", "vae", "shipped-plain"])
 def test_an_arm_trains_scores_and_is_not_done_twice(name, folder, tmp_path, monkeypatch):
-    monkeypatch.setitem(arms.ARMS, name, arms.Arm("toy", 90, arms.ARMS[name].options, arms.ARMS[name].rival))
+    monkeypatch.setitem(arms.ARMS, name, replace(arms.ARMS[name], about="toy", count=90))
     result = arms.run_arm(name, folder, tmp_path, n=6, max_steps=2)
     assert (
         len(result["rows"]) == 15 and result["sinograms"] == 90 and result["summary"]["sinogram_distance"]["mean"] > 0

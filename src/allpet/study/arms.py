@@ -22,12 +22,15 @@ class Arm:
     Parameters
     ----------
     about : for the table. count : sinograms in all. options : of the recipe "base". rival : a rival's name instead.
+    shipped : not trained, but the weights in the package, with or without their emphasis.
     """
 
     about: str
     count: int = 500
     options: dict[str, Any] = field(default_factory=dict)
     rival: str | None = None
+    shipped: bool = False
+    emphasis: bool = True
 
 
 ARMS = {
@@ -39,6 +42,8 @@ ARMS = {
     "warp": Arm("geometry, RMAS, DMM, warps", options=dict(augment="all+warp")),
     "half": Arm("half the width, with parts", options=dict(size=0.5)),
     "half-without-parts": Arm("half the width, no parts", options=dict(size=0.5, augment="geometric")),
+    "shipped": Arm("the weights in the package", shipped=True),
+    "shipped-plain": Arm("these without emphasis", shipped=True, emphasis=False),
     "strip": Arm("on the Moebius strip", options=dict(surface="strip")),
     "ours-50": Arm("50 sinograms", 50),
     "ours-100": Arm("100 sinograms", 100),
@@ -77,7 +82,10 @@ def generator_of(arm: Arm, folder: Path) -> Any:
         return load_rival(folder)
     from allpet.model import AllPET
 
-    return AllPET.from_pretrained(folder)
+    model = AllPET.from_pretrained(None if arm.shipped else folder)
+    if not arm.emphasis:
+        model.config["emphasis"] = {}
+    return model
 
 
 def run_arm(
@@ -113,39 +121,47 @@ def run_arm(
         found: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         return found
     data = training_set(data_folder, arm.count)
-    limit = dict(max_minutes=minutes, clock="cpu") if max_steps is None else dict(max_steps=max_steps)
-    train(data, folder, recipe_of(arm), seed=seed, tensorboard=False, **limit)
+    if arm.shipped:
+        folder.mkdir(parents=True, exist_ok=True)
+    else:
+        limit = dict(max_minutes=minutes, clock="cpu") if max_steps is None else dict(max_steps=max_steps)
+        train(data, folder, recipe_of(arm), seed=seed, tensorboard=False, **limit)
     model = generator_of(arm, folder)
     evaluations = model.evaluations if isinstance(model.evaluations, int) else model.evaluations()
     rows, drawing = [], 0.0
     views, bins = data.sinogram.shape[-2:]
+    size = dict(views=views, bins=bins) if arm.shipped else {}
     for prompt in model.config["log_mean"]:
         tracer, region = prompt.split()
         begun = time.process_time()
-        made = model.generate(prompt, n=n, seed=seed).sinogram
+        made = model.generate(prompt, n=n, seed=seed, **size).sinogram
         drawing += time.process_time() - begun
         real = unseen(data_folder, tracer, region, 2 * n, views, bins)
         mine = _mine(data, tracer, region)
         rows.append(score(made, real[:n], real[n:], mine, own_beam(data, region), None, prompt))
         rows[-1]["spread"] = float(torch.log(made.mean(dim=(-2, -1))).std())
-    lines = (folder / "stats.jsonl").read_text(encoding="utf-8").splitlines()
     result = dict(
         arm=name,
         about=arm.about,
         seed=seed,
         sinograms=len(data),
         subjects=len(set(data.subject.tolist())),
-        minutes=minutes,
+        minutes=minutes if not arm.shipped else None,
         parameters=model.parameters,
         evaluations=evaluations,
         cpu_seconds_a_sinogram=drawing / (n * len(rows)),
-        training=json.loads(lines[-1]),
+        training=_last(folder) if not arm.shipped else model.config["trained"]["base"],
         rows=rows,
         summary=summary(rows),
     )
     with replacing(folder / RESULT) as (part,):
         part.write_text(json.dumps(result, indent=1), encoding="utf-8")
     return result
+
+
+def _last(folder: Path) -> Any:
+    """The last report of a training."""
+    return json.loads((folder / "stats.jsonl").read_text(encoding="utf-8").splitlines()[-1])
 
 
 def _mine(data: TrainingSet, tracer: str, region: str) -> Any:
