@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from allpet.model import AllPET
 from allpet.study import coverage
 from allpet.study.cases import Case
 from model_support import tiny
@@ -31,6 +32,12 @@ def test_wide_intervals_cover_all_and_narrow_ones_nothing(factor, least, most, t
     for scores in (*people, real):
         assert least <= scores["coverage"] <= most and least <= scores["sinogram"] <= most
         assert math.isfinite(scores["correlation"])
+
+
+def test_real_slices_are_judged_at_the_dose_of_the_result(tmp_path):
+    write_patients(tmp_path)
+    real = coverage.patient(AllPET.from_pretrained(), coverage.patient_slices(tmp_path)[0], 0.05, 3)
+    assert real["coverage"] > 0.5 and real["sinogram"] > 0.5
 
 
 def test_the_table_has_a_row_for_each_task_and_dose(monkeypatch, tmp_path):

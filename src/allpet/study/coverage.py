@@ -64,7 +64,7 @@ def person(model: AllPET, case: Case, people: int, seed: int) -> list[dict[str, 
 
 
 def patient(model: AllPET, truth: Truth, fraction: float, seed: int) -> dict[str, float]:
-    """Scores of one real slice; its true image is the filtered back-projection of the noise-free data."""
+    """Scores of one real slice; its true image is the filtered back-projection of the noise-free data at full dose."""
     scan = truth.scan(fraction, seed)
     result = model.apply("low-dose", scan, images=True)
     assert result.std is not None
@@ -72,7 +72,7 @@ def patient(model: AllPET, truth: Truth, fraction: float, seed: int) -> dict[str
     sees = truth.expected > SEEING * truth.expected.max()
     kept = [result.extras[name] for name in ("-image", "-image-std")]
     image, deviation = (one.array for one in kept)  # type: ignore[union-attr]
-    right = fbp(truth.expected * fraction, Projector(truth.beam, kept[0].grid)).clamp_min(0)  # type: ignore[union-attr]
+    right = fbp(truth.expected, Projector(truth.beam, kept[0].grid)).clamp_min(0)  # type: ignore[union-attr]
     inside = body_of(right, torch.zeros(1, dtype=torch.bool))
     error, deviation = (image - right).abs()[inside], deviation[inside]
     return {
