@@ -39,4 +39,6 @@ def test_draws_follow_the_factor_and_the_folder_keeps_it(tmp_path, monkeypatch):
     told = emphasis.emphasise(tmp_path, [], n=8)
     again = AllPET.from_pretrained(tmp_path)
     assert again.config["emphasis"] == told and set(told) == {"brain"} and told["brain"] in emphasis.FACTORS
+    assert again.hash != model.hash
+    model.config["emphasis"] = told
     assert again.hash == model.hash  # no weight has changed

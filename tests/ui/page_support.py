@@ -104,7 +104,7 @@ class Seen:
         self.foreign: list[str] = []
         self.context.route(lambda url: not self._own(url), self._refuse)
         self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(30_000)
         if script:
             self.page.add_init_script(script)
         self.page.on("console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None)
@@ -211,7 +211,7 @@ def picture(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), float)
 
 
-def until(condition: Any, seconds: float = 15.0) -> None:
+def until(condition: Any, seconds: float = 30.0) -> None:
     """Waits for what no element shows."""
     end = time.monotonic() + seconds
     while not condition():
