@@ -61,7 +61,9 @@ def errors(network: Translator, pairs: PairSet, restored: bool = False) -> tuple
 
 
 def ratios(network: Translator, pairs: PairSet, restored: bool = False) -> list[torch.Tensor]:
-    """The same errors, of all pixels of each body."""
+    """The same errors, of all pixels of each body; none of no pairs."""
+    if not len(pairs):
+        return []
     return [one[inside] for one, inside in zip(*errors(network, pairs, restored), strict=True)]
 
 
