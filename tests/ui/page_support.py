@@ -146,8 +146,8 @@ class Seen:
             self.page.wait_for_function("v => Number(document.body.dataset.version) >= v", arg=version)
         self.page.wait_for_function(
             """() => {
-                const {version, drawn} = document.body.dataset;
-                return drawn === `${version}.${document.getElementById("plane").value}`;
+                const {session, version, drawn} = document.body.dataset;
+                return drawn === `${session}.${version}.${document.getElementById("plane").value}`;
             }"""
         )
         self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")

@@ -337,6 +337,7 @@ def test_unsaved_regions_are_not_lost_with_another_scan(browser: Browser, tmp_pa
         answer("Go on without saving", 0, "two.zarr")
         page.select_option("#scan", "one.zarr")
         until(lambda: facts() == ("one.zarr", 1, False))
+        seen.drawn()
         seen.close()
 
 

@@ -177,11 +177,13 @@ async function main() {
     by("facts").textContent = by("facts").title = factsOf(state);
     by("erasing").textContent = lists.region ? `from ${lists.region.name}` : "select a region first";
     document.body.dataset.version = state.version;
+    document.body.dataset.session = state.session;
   });
   session.addEventListener("planes", ({ detail: layers }) => {
     sinograms.set(layers);
     redraw();
-    document.body.dataset.drawn = `${layers.state.version}.${layers.plane}`;
+    const { session: of, version } = layers.state; // versions alone begin anew with each session
+    document.body.dataset.drawn = `${of}.${version}.${layers.plane}`;
   });
   session.addEventListener("plane", () => {
     image.turned();

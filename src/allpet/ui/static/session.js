@@ -26,6 +26,7 @@ export class Session extends EventTarget {
     const known = options ? null : sessionStorage.getItem(KEY);
     if (known) state = await api.get(`/api/sessions/${known}`).catch(() => null);
     state ??= await api.post("/api/sessions", options ?? {});
+    this.#loading?.abort(); // nothing more is asked of a session that ends
     if (options && this.state) api.remove(this.path).catch(() => {});
     sessionStorage.setItem(KEY, state.session);
     this.#scan.clear();
