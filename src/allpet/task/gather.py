@@ -68,8 +68,7 @@ class Gather:
         believed = self.believed(part)
         if not bool(believed.any()):
             return part.seen.views.image
-        image = torch.where(believed, mean, part.seen.views.image)
-        return part.informed(image, spread * believed, self.model)
+        return part.informed(self.trusted(part, mean), spread * believed, self.model)
 
     def keep(self, part: Part, mean: torch.Tensor, deviation: torch.Tensor, asked: Ask) -> None:
         """Keep an image that was asked for, in units of the scan, and its stated deviation: ``(n, bins, bins)``."""
