@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -68,10 +70,15 @@ def ratios(network: Translator, pairs: PairSet, restored: bool = False) -> list[
 
 
 def sinogram_ratios(model: AllPET, data: Dataset, k: int, samples: int) -> torch.Tensor:
-    """Error over stated standard deviation in the bins that see the body, of what `apply` gives for scan k of pairs."""
+    """Error over stated standard deviation in the bins that see the body, of what `apply` gives for scan k of pairs.
+
+    Draws go by seed and plane: every person of every set has some of their own, lest all lean on the luck of a few.
+    """
     from allpet.task.rivals import asked_for, truth
 
-    result = model.apply(str(data.prompt["task"]), data.scan([k]), samples=samples, **asked_for(data))
+    seed = zlib.crc32(json.dumps(data.prompt, sort_keys=True).encode())
+    options = dict(samples=samples, seed=seed, first_plane=k, **asked_for(data))
+    result = model.apply(str(data.prompt["task"]), data.scan([k]), **options)
     assert result.std is not None
     off = result.expected.sinogram[0] - torch.from_numpy(data["sinogram"][k])
     trues = truth(data)[k, 0]

@@ -173,8 +173,10 @@ class AllPET:
 
         where, wanted = config["base"]["path"], config["base"]["hash"]
         model = cls.from_pretrained(None if where == "shipped" else where)
-        if model.hash != wanted:
-            raise AllpetError(f"{path}: was adapted from a base {wanted}, but {where} is {model.hash}; adapt again")
+        if model.weights_hash != wanted:
+            raise AllpetError(
+                f"{path}: was adapted from a base {wanted}, but {where} is {model.weights_hash}; adapt again"
+            )
         for task, facts in config["adapters"].items():
             known = read_weights(path / adapter_file(task))
             bare = [*bare, *([] if known.hashed else [adapter_file(task)])]
@@ -216,17 +218,25 @@ class AllPET:
 
     @property
     def base_hash(self) -> str:
-        """Hash of the model without adapters."""
-        return str(self.config["base"]["hash"]) if "base" in self.config else self.hash
+        """The :attr:`weights_hash` of the model without adapters: what an adapter fits."""
+        return str(self.config["base"]["hash"]) if "base" in self.config else self.weights_hash
 
     @property
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of all that results depend on: the weights, and what the config says of
         amplitudes, fields of view, emphasis and factors on deviations."""
+        said = {name: value for name, value in self.config.items() if name not in RECORDS}
+        return self._hash(json.dumps(said, sort_keys=True).encode())
+
+    @property
+    def weights_hash(self) -> str:
+        """The same of the weights alone."""
+        return self._hash(b"")
+
+    def _hash(self, said: bytes) -> str:
         import hashlib
 
-        said = {name: value for name, value in self.config.items() if name not in RECORDS}
-        digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+        digest = hashlib.sha256(said)
         modules = {name: getattr(self, name) for name in KINDS} | self.adapted
         for name, module in modules.items():
             for key, value in sorted(module.state_dict().items()) if module is not None else ():

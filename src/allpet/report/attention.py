@@ -53,7 +53,8 @@ def write_attention_report(
         "To undo it, divide emphasised.hs by attention.hs, bin by bin: that gives the scan back to the rounding of "
         "float32.",
     ]
-    hold = len({k for region in attended.regions for k in region.planes})
+    levels = [zip(region.planes, region.levels, strict=True) for region in attended.regions]
+    hold = len({k for region in levels for k, level in region if level.any()})
     left = f" Of {hold} planes with regions the {len(planes)} that hold most are shown." if hold > len(planes) else ""
     caption = (
         f"Each row a plane.{left} The quick image with the regions outlined; their weights W; the scan as it was "
@@ -151,15 +152,15 @@ def _regions(attended: Attended) -> Table:
     return Table(caption, heads, rows)
 
 
-def result_table(result: dict[str, Any], present: Collection[str] = ()) -> Table:
+def result_table(result: dict[str, Any], present: Collection[str] | None = None) -> Table:
     """A run: ``task``, ``planes``, ``unit``, ``notes``, ``seed``, ``model_hash``, and ``regions`` with ``name``,
     ``before``, ``without``, ``after`` and maybe ``truth`` (each ``mean``, ``max``, ``peak``), ``std`` and ``hash``. It
-    says which regions are not as they were: those whose hash is not in `present`."""
+    says which regions are not as they were: those whose hash is not in `present`, where that is given."""
     rows = []
     for region in result.get("regions", ()):
         values = [_value(region.get(name)) for name in ("before", "without", "after")]
         name, own = str(region.get("name", "")), region.get("hash")
-        if own and present and own not in present:
+        if own and present is not None and own not in present:
             name += " (changed or removed since this run)"
         rows.append([name, *values, f"{region.get('std', 0):.3g}", _value(region.get("truth"))])
     notes = "; ".join(str(note) for note in result.get("notes", ()))

@@ -127,6 +127,8 @@ def run_arm(
         limit = dict(max_minutes=minutes, clock="cpu") if max_steps is None else dict(max_steps=max_steps)
         train(data, folder, recipe_of(arm), seed=seed, tensorboard=False, **limit)
     model = generator_of(arm, folder)
+    if arm.shipped and model.config["data"]["fingerprint"] != data.fingerprint():
+        raise AllpetError(f"{data_folder}: its first {arm.count} sinograms are not those that the model was trained on")
     evaluations = model.evaluations if isinstance(model.evaluations, int) else model.evaluations()
     rows, drawing = [], 0.0
     views, bins = data.sinogram.shape[-2:]

@@ -132,7 +132,7 @@ def _slice(
         return []
     drawn = [one.region if how == "told" else replace(one.region, kind="roi") for one in lesions]
     roi = suggest(quick_image(scan), least=LIKELY) if how == "suggested" else drawn
-    result = model.apply("low-dose", scan, roi=roi, images=True, samples=0)
+    result = model.apply("low-dose", scan, roi=roi, images=True, samples=0, first_plane=k)
     without, after = without_and_with(result)
     inside = np.max([one.region.plane(0, true.shape) for one in lesions], axis=0) > 0
     rest = (true > BODY * true.max()) & ~inside

@@ -33,7 +33,8 @@ WINDOW = 6
 BLOCK = 32
 DISTANCES = (1, 2, 3, 4)
 HALVES = 0x68616C66
-"""Names the stream of random numbers behind halves of counts: no user's seed shares it."""
+"""Names the stream of random numbers behind halves of counts. Draws go by (seed, plane, sample): it stands in the place
+of a sample as well, so that no seed shares the stream."""
 
 
 def events(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -49,7 +50,7 @@ def half_of(counts: torch.Tensor, first: int) -> torch.Tensor:
     """Half of the counts ``(n, view, radial)``, drawn by binomial thinning; a plane's draw goes by its number."""
     drawn = []
     for k, plane in enumerate(counts.numpy()):
-        rng = np.random.default_rng([HALVES, first + k])
+        rng = np.random.default_rng([HALVES, first + k, HALVES])
         drawn.append(rng.binomial(events(plane, rng), 0.5))
     return torch.from_numpy(np.stack(drawn).astype(np.float32))
 

@@ -125,12 +125,14 @@ function askName(reason) {
   if (!by("name-it").open) by("name-it").showModal();
 }
 
-const unsaved = () => session.state !== null && !session.state.saved;
+const unsaved = () => session.pending || (session.state !== null && !session.state.saved);
 
 /** Whether the session may end: unsaved work is saved, or given up, by its person first. */
-function mayLeave() {
+async function mayLeave() {
   const dialog = by("leave");
-  if (!unsaved()) return Promise.resolve(true);
+  await session.settled(); // edits under way count
+  if (dialog.open) return false; // it is being asked already
+  if (!unsaved()) return true;
   by("leave-what").textContent = `Changes to the regions of ${session.state.scan.name} would be lost.`;
   dialog.returnValue = "";
   dialog.showModal();

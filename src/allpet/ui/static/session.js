@@ -13,6 +13,7 @@ export class Session extends EventTarget {
   layers = null; // of the plane shown: labels, suggested, scan, attention, emphasised
   #queue = [];
   #busy = false;
+  #pumping = Promise.resolve();
   #loading = null;
   #scan = new Map(); // sinograms of the scan never change
 
@@ -61,11 +62,21 @@ export class Session extends EventTarget {
       last.words = words;
       return last.promise;
     }
-    const one = { work, words, key };
+    const one = { work, words, key, of: this.state?.session };
     one.promise = new Promise((resolve) => (one.resolve = resolve));
     this.#queue.push(one);
-    this.#pump();
+    if (!this.#busy) this.#pumping = this.#pump();
     return one.promise;
+  }
+
+  /** Whether something is under way whose outcome the state does not hold yet. */
+  get pending() {
+    return this.#busy;
+  }
+
+  /** Resolves once it is not any more. */
+  settled() {
+    return this.#pumping;
   }
 
   /** Whether an edit with this key has not been sent yet. */
@@ -74,14 +85,18 @@ export class Session extends EventTarget {
   }
 
   async #pump() {
-    if (this.#busy) return;
     this.#busy = true;
     while (this.#queue.length) {
       const one = this.#queue.shift();
+      const mine = () => one.of === this.state?.session;
+      if (!mine()) {
+        one.resolve(null); // meant for a session that has ended
+        continue;
+      }
       const start = performance.now();
       try {
         const given = await one.work();
-        if (given?.session) this.#take(given);
+        if (given?.session && mine()) this.#take(given);
         const words = typeof one.words === "function" ? one.words(given) : one.words;
         emit(this, "done", { words, ms: performance.now() - start });
         one.resolve(given ?? {});
