@@ -197,11 +197,12 @@ def test_a_pitch_that_would_lose_the_region_is_one_line(pitch):
 
 def test_the_hash_speaks_of_all_that_results_depend_on():
     model = tiny()
-    before = model.hash
+    before, weights = model.hash, model.weights_hash
     model.config["trained"] = {"seconds": 1}
     assert model.hash == before
     model.config["emphasis"] = {"brain": 1.5}
-    assert model.hash != before
+    assert model.hash != before and model.weights_hash == weights != before
+    assert tiny(seed=1).weights_hash != weights
 
 
 def test_a_model_with_adapters_is_not_written_as_a_whole(tmp_path):

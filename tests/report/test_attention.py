@@ -13,7 +13,7 @@ from allpet.geometry import ImageGrid, ParallelBeam, RingBeam
 from allpet.mask.attend import attend
 from allpet.mask.region import Region
 from allpet.project import Projector
-from allpet.report.attention import shown_planes, write_attention_report
+from allpet.report.attention import result_table, shown_planes, write_attention_report
 from allpet.scan import Scan
 
 
@@ -104,3 +104,13 @@ def test_it_says_how_many_planes_the_figure_leaves_out(tmp_path: Path):
     mask[:5, 8:12, 8:12] = 1
     write_attention_report(tmp_path / "report.html", attend(scan, [Region.from_mask("long", mask)]), [])
     assert "Of 5 planes with regions the 3 that hold most are shown." in (tmp_path / "report.html").read_text()
+    mask[1:4] = 0  # two planes are left, and both are shown
+    write_attention_report(tmp_path / "gap.html", attend(scan, [Region.from_mask("gap", mask)]), [])
+    assert "planes with regions" not in (tmp_path / "gap.html").read_text()
+
+
+def test_regions_that_are_gone_are_marked_in_the_runs_before():
+    run = {"task": "low-dose", "regions": [{"name": "one", "hash": "abc"}, {"name": "two", "hash": "def"}]}
+    for present, marked in ((None, [False, False]), ({"abc"}, [False, True]), (set(), [True, True])):
+        rows = result_table(run, present).rows
+        assert [("changed or removed" in str(row[0])) for row in rows] == marked

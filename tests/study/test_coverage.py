@@ -34,6 +34,19 @@ def test_wide_intervals_cover_all_and_narrow_ones_nothing(factor, least, most, t
         assert math.isfinite(scores["correlation"])
 
 
+def test_every_person_has_draws_of_their_own(monkeypatch):
+    asked = []
+    apply = AllPET.apply
+    monkeypatch.setattr(
+        AllPET, "apply", lambda model, task, scan, **o: asked.append(o) or apply(model, task, scan, **o)
+    )
+    model = tiny(idle=True)
+    for region in ("brain", "chest"):
+        coverage.person(model, Case("low-dose", "FDG", region, {"dose_fraction": 0.25}), 2, 3)
+    streams = [(o["seed"], o["first_plane"]) for o in asked if o.get("samples")]
+    assert len(streams) == len(set(streams)) == 4
+
+
 def test_real_slices_are_judged_at_the_dose_of_the_result(tmp_path):
     write_patients(tmp_path)
     real = coverage.patient(AllPET.from_pretrained(), coverage.patient_slices(tmp_path)[0], 0.05, 3)

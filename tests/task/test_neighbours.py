@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from allpet.geometry import ParallelBeam
 from allpet.scan import Scan
 from allpet.task import neighbours
-from allpet.task.neighbours import _weights, half_of, together
+from allpet.task.neighbours import HALVES, _weights, half_of, together
 from allpet.task.planes import PLANES, in_touch
 from allpet.task.put_back import dyadic, spectrum_of, strip_of
 from model_support import tiny
@@ -104,6 +104,9 @@ def test_half_of_the_counts_is_a_planes_own():
     half = half_of(counts, 10)
     assert bool((half <= counts).all()) and float(half.sum() / counts.sum()) == pytest.approx(0.5, abs=0.02)
     assert torch.equal(half[2:], half_of(counts[2:], 12)) and not torch.equal(half[0], half_of(counts[:1], 11)[0])
+    for seed in (0, HALVES):  # the draws of no seed share the stream
+        drawn = np.random.default_rng([seed, 10, 0]).binomial(counts[0].numpy().astype(int), 0.5)
+        assert not np.array_equal(drawn, half[0].numpy())
 
 
 def scan_of(n: int, neighbours: bool) -> Scan:

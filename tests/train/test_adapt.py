@@ -67,7 +67,11 @@ def test_adapting_learns_and_loads_on_its_base_only(pairs, tmp_path):
     lines = [json.loads(line) for line in (out / "stats.jsonl").read_text().splitlines()]
     assert min(line["held_out"] for line in lines) < lines[0]["held_out"]
     again = AllPET.from_pretrained(out)
-    assert again.hash == model.hash != again.base_hash == AllPET.from_pretrained(tmp_path / "base").hash
+    base = AllPET.from_pretrained(tmp_path / "base")
+    assert again.hash == model.hash != again.base_hash == base.weights_hash
+    base.config["emphasis"] = {"abdomen": 1.5}  # no weight: the adapter fits as before
+    base.save_pretrained(tmp_path / "base")
+    assert AllPET.from_pretrained(out).config["emphasis"] == {"abdomen": 1.5}
     assert again.config["calibration"]["delayed"]["image"] == facts["calibration"]["image"]
     for one in (again, model):
         assert one.translator_of("convert") is one.translator and one.translator_of("delayed") is not one.translator

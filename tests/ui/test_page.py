@@ -315,11 +315,18 @@ def test_unsaved_regions_are_not_lost_with_another_scan(browser: Browser, tmp_pa
             until(lambda: facts() == (scan, regions, False))
             seen.drawn()
 
+        held: list[Any] = []
+        page.route("**/edits", lambda route: held.append(route))
         page.click("[data-tool=ellipse]")
         seen.drag(*CORNERS)
-        seen.drawn(1)
-        page.select_option("#scan", "two.zarr")
+        until(lambda: page.is_visible("#stage") and bool(held))
+        page.select_option("#scan", "two.zarr")  # while the edit is still under way
+        page.wait_for_timeout(300)
+        assert not page.is_visible("#leave")
+        held[0].continue_()
+        page.unroute("**/edits")
         page.locator("#leave").wait_for()
+        seen.drawn(1)
         assert "one.zarr" in page.inner_text("#leave-what")
         page.screenshot(path=tmp_path / "leave.png")
         answer("Stay here", 1, "one.zarr")
