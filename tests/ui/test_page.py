@@ -345,6 +345,14 @@ def test_unsaved_regions_are_not_lost_with_another_scan(browser: Browser, tmp_pa
         page.select_option("#scan", "one.zarr")
         until(lambda: facts() == ("one.zarr", 1, False))
         seen.drawn()
+        asked: list[str] = []
+        page.on("dialog", lambda dialog: asked.append(dialog.type))
+        page.keyboard.press("a")
+        until(lambda: facts() == ("one.zarr", 2, False))
+        page.reload()  # the browser asks by itself; here it is told to go on
+        seen.ready()
+        seen.drawn()
+        assert asked == ["beforeunload"]
         seen.close()
 
 
