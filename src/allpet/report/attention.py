@@ -53,8 +53,7 @@ def write_attention_report(
         "To undo it, divide emphasised.hs by attention.hs, bin by bin: that gives the scan back to the rounding of "
         "float32.",
     ]
-    levels = [zip(region.planes, region.levels, strict=True) for region in attended.regions]
-    hold = len({k for region in levels for k, level in region if level.any()})
+    hold = int((_load(attended.regions, len(attended.image)) > 0).sum())
     left = f" Of {hold} planes with regions the {len(planes)} that hold most are shown." if hold > len(planes) else ""
     caption = (
         f"Each row a plane.{left} The quick image with the regions outlined; their weights W; the scan as it was "
@@ -73,11 +72,17 @@ def write_attention_report(
 
 def shown_planes(regions: Sequence[Region], planes: int) -> list[int]:
     """The planes that hold most of the regions, in order; the middle one where there is no region."""
+    load = _load(regions, planes)
+    best = np.argsort(-load, kind="stable")[:SHOWN]
+    return sorted(int(k) for k in best if load[k] > 0) or [planes // 2]
+
+
+def _load(regions: Sequence[Region], planes: int) -> np.ndarray:
+    """How much of the regions each plane holds, ``(planes,)``."""
     load = np.zeros(planes)
     for region in regions:
         load[region.box[0]] += region.levels.sum(axis=(1, 2), dtype=np.int64)
-    best = np.argsort(-load, kind="stable")[:SHOWN]
-    return sorted(int(k) for k in best if load[k] > 0) or [planes // 2]
+    return load
 
 
 def figure_of(attended: Attended, planes: Sequence[int]) -> Figure:
